@@ -1,0 +1,115 @@
+"""What an agent may ask of a model, whatever stands behind it."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, Protocol, runtime_checkable
+
+from pydantic import Field
+
+from mmalign.config import Config
+from mmalign.records import Message, Record, ToolCall
+
+__all__ = ["Capability", "ChatModel", "Completion", "Sampling", "TokenLogprobs", "Usage"]
+
+Capability = Literal[
+    "text", "image", "video", "audio", "tools", "schema", "logprobs", "score", "token_ids"
+]
+
+
+class Sampling(Config):
+    """How a completion is drawn."""
+
+    temperature: float = Field(default=0.0, ge=0)
+    """0 is greedy."""
+    top_p: float = Field(default=1.0, gt=0, le=1)
+    max_completion_length: int = Field(default=256, gt=0)
+    """Tokens."""
+    stop: tuple[str, ...] = ()
+    logprobs: bool = False
+    """Ask for the log-probability of each sampled token."""
+
+
+class Usage(Record):
+    """What one completion cost in tokens."""
+
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+
+
+class TokenLogprobs(Record):
+    """Log-probabilities of the tokens of a completion, in nats."""
+
+    token_ids: tuple[int, ...] = ()
+    """Empty where the server names tokens only by their text."""
+    tokens: tuple[str, ...]
+    logprobs: tuple[float, ...]
+
+
+class Completion(Record):
+    """One answer of a model."""
+
+    text: str
+    tool_calls: tuple[ToolCall, ...] = ()
+    finish_reason: Literal["stop", "length", "tool_calls", "content_filter"] = "stop"
+    logprobs: TokenLogprobs | None = None
+    usage: Usage = Usage()
+    model: str = ""
+    """Name and revision, as the server states them."""
+
+
+@runtime_checkable
+class ChatModel(Protocol):
+    """A model that answers chats and, if it can, scores given answers."""
+
+    @property
+    def name(self) -> str:
+        """Name and revision, part of the ledger's key."""
+        ...
+
+    @property
+    def capabilities(self) -> frozenset[Capability]:
+        """What it can do; anything else raises `CapabilityError` before a call is made."""
+        ...
+
+    @property
+    def identity(self) -> Mapping[str, Any]:
+        """Further settings that change its answers (frame sampling, dtype), for the ledger's key."""
+        ...
+
+    async def generate(
+        self,
+        messages: Sequence[Message],
+        *,
+        n: int = 1,
+        sampling: Sampling = Sampling(),
+        tools: Sequence[str] = (),
+        response_schema: Mapping[str, Any] | None = None,
+        seed: int | None = None,
+    ) -> tuple[Completion, ...]:
+        """Answer the chat n times.
+
+        Args:
+            messages: The prompt; media are decoded with their operations applied.
+            n: Number of completions.
+            sampling: Temperature, length and the like.
+            tools: JSON schemas of functions that may be called, as text.
+            response_schema: JSON schema that the answer's text must match, enforced by the
+                server where it can; the caller still validates.
+            seed: Fixes the draws where the model can.
+
+        Returns:
+            n completions in a fixed order.
+
+        Raises:
+            CapabilityError: The request needs what the model cannot do.
+            ModelCallError: No answer after all retries.
+            MediaError: A clip of the prompt cannot be decoded.
+        """
+        ...
+
+    async def score(self, messages: Sequence[Message], completion: str) -> TokenLogprobs:
+        """Log-probabilities of a given completion, token by token, end of turn included."""
+        ...
+
+    async def close(self) -> None:
+        """Free connections or memory; the model is not used afterwards."""
+        ...
