@@ -1,0 +1,38 @@
+"""Pure functions over tensors: the losses that a trainer may minimise."""
+
+from mmalign.objectives.pairwise import (
+    cdpo_loss,
+    dpo_loss,
+    hinge_loss,
+    ipo_loss,
+    orpo_loss,
+    simpo_loss,
+    slic_loss,
+)
+from mmalign.objectives.rrpo import forward_kl, rrpo_loss
+from mmalign.objectives.sums import masked_mean, masked_sum, phrase_sums
+from mmalign.objectives.table import OBJECTIVES, ChosenObjective, Objective, parse_objective
+from mmalign.objectives.terms import Need, PairTerms, PreferenceLoss, check_terms
+
+__all__ = [
+    "OBJECTIVES",
+    "ChosenObjective",
+    "Need",
+    "Objective",
+    "PairTerms",
+    "PreferenceLoss",
+    "cdpo_loss",
+    "check_terms",
+    "dpo_loss",
+    "forward_kl",
+    "hinge_loss",
+    "ipo_loss",
+    "masked_mean",
+    "masked_sum",
+    "orpo_loss",
+    "parse_objective",
+    "phrase_sums",
+    "rrpo_loss",
+    "simpo_loss",
+    "slic_loss",
+]

@@ -1,0 +1,155 @@
+"""What a trainer hands to an objective, and what it gets back."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Literal, NamedTuple
+
+import torch
+from torch import Tensor
+
+from mmalign.errors import ShapeError
+from mmalign.objectives.sums import require_same_shape
+
+__all__ = ["Need", "PairTerms", "PreferenceLoss", "check_terms"]
+
+Need = Literal[
+    "policy_logps", "ref_logps", "token_logps", "spans", "token_kl", "chosen_tokens_per_pair"
+]
+"""What an objective asks the trainer for, besides the masks.
+
+- `policy_logps`, `ref_logps`: log-probabilities of both responses under policy and reference.
+- `token_logps`: the ones above token by token; without it, stored sums serve as well.
+- `spans`: phrase ids of the tokens of both responses.
+- `token_kl`: full-vocabulary KL from the policy to the reference at each chosen token.
+- `chosen_tokens_per_pair`: the mean length of the chosen responses over the global batch.
+"""
+
+
+class PreferenceLoss(NamedTuple):
+    """What an objective says about each pair of a batch."""
+
+    loss: Tensor
+    """[B], to be minimised; the trainer averages it over the global batch."""
+    chosen_rewards: Tensor
+    """[B], detached."""
+    rejected_rewards: Tensor
+    """[B], detached."""
+    metrics: Mapping[str, Tensor] = MappingProxyType({})
+    """Further numbers to log, [B] each, detached: `kl` ..."""
+
+
+@dataclass(frozen=True)
+class PairTerms:
+    """Everything that objectives over pairs read; the trainer fills in what is needed.
+
+    All tensors of one side have the shape [B, T] of that side and are aligned: entry [b, t] of
+    each belongs to token t, whose log-probability is predicted at t - 1.
+    """
+
+    policy_chosen_token_logps: Tensor
+    """Nats; carries gradient."""
+    policy_rejected_token_logps: Tensor
+    chosen_mask: Tensor
+    """1 on response tokens, end of turn included, 0 on prompt, media and padding."""
+    rejected_mask: Tensor
+    ref_chosen_token_logps: Tensor | None = None
+    """Nats, from the frozen reference; carries no gradient."""
+    ref_rejected_token_logps: Tensor | None = None
+    chosen_phrase_ids: Tensor | None = None
+    """Integers, 0 on tokens that both sides share."""
+    rejected_phrase_ids: Tensor | None = None
+    chosen_token_kl: Tensor | None = None
+    """Nats, KL(reference || policy) over the vocabulary; carries gradient."""
+    chosen_tokens_per_pair: Tensor | None = None
+    """A scalar: chosen response tokens over pairs, both counted over the global batch."""
+
+    def __post_init__(self) -> None:
+        """Refuse tensors of different shapes on one side."""
+        for side in ("chosen", "rejected"):
+            names = [name for name in _PER_TOKEN if side in name]
+            given = {name: getattr(self, name) for name in names}
+            require_same_shape(**{k: v for k, v in given.items() if v is not None})
+
+    def get(self, name: str) -> Tensor:
+        """The tensor of that name.
+
+        Raises:
+            ShapeError: The trainer left it out.
+        """
+        tensor = getattr(self, name)
+        if not isinstance(tensor, Tensor):
+            raise ShapeError(
+                f"the objective reads {name}, which is missing; the trainer must compute all "
+                f"that the objective's `needs` names"
+            )
+        return tensor
+
+
+_PER_TOKEN = (
+    "policy_chosen_token_logps",
+    "policy_rejected_token_logps",
+    "chosen_mask",
+    "rejected_mask",
+    "ref_chosen_token_logps",
+    "ref_rejected_token_logps",
+    "chosen_phrase_ids",
+    "rejected_phrase_ids",
+    "chosen_token_kl",
+)
+
+
+def check_terms(terms: PairTerms, record_ids: Sequence[str]) -> None:
+    """Stop before a broken number reaches the weights.
+
+    Asks the device once. The objectives do not call it; the trainer does, before each loss.
+
+    Args:
+        terms: One batch.
+        record_ids: The batch's pairs, for the message.
+
+    Raises:
+        ShapeError: A response has no token, a side has phrase ids but no phrase, or a value
+            inside a mask is NaN or infinite; with the record and the first such position.
+    """
+    failures = _failures(terms)
+    if not torch.stack([bad.any() for _, bad in failures]).any():
+        return
+    for problem, bad in failures:
+        places = bad.nonzero()
+        if len(places):
+            row, *token = places[0].tolist()
+            where = f" at token {token[0]}" if token else ""
+            raise ShapeError(f"pair {record_ids[row]!r}{where}: {problem}")
+
+
+def _failures(terms: PairTerms) -> list[tuple[str, Tensor]]:
+    failures = []
+    for side in ("chosen", "rejected"):
+        mask = getattr(terms, f"{side}_mask").bool()
+        failures.append(
+            (
+                f"the {side} response has no token left after truncation; raise max_length or "
+                f"drop the pair",
+                ~mask.any(-1),
+            )
+        )
+        phrase_ids = getattr(terms, f"{side}_phrase_ids")
+        if phrase_ids is not None:
+            failures.append(
+                (
+                    f"no token of the {side} response carries a phrase id, so there is nothing to "
+                    f"learn from the pair; drop it",
+                    ~((phrase_ids > 0) & mask).any(-1),
+                )
+            )
+        for name in _PER_TOKEN:
+            values = getattr(terms, name)
+            if side in name and values is not None and values.is_floating_point():
+                failures.append(
+                    (
+                        f"{name} is not finite; the model overflows or the input is broken",
+                        ~values.detach().isfinite() & mask,
+                    )
+                )
+    return failures
