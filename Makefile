@@ -1,0 +1,49 @@
+# Two commands on a fresh machine: `make quickstart` and `make test`; each sets up what it needs.
+PYTHON ?= python3
+BIN := .venv/bin
+RUN := $(BIN)/python -m
+
+export HF_HUB_OFFLINE ?= 1
+export TOKENIZERS_PARALLELISM ?= false
+
+.PHONY: setup quickstart test test-slow test-gpu check bench links proof-rrpo docs clean
+
+setup: .venv/.done
+
+.venv/.done: pyproject.toml constraints.txt | links
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --disable-pip-version-check "uv==$(shell sed -n 's/^uv==//p' constraints.txt)"
+	$(BIN)/uv pip install --quiet --python $(BIN)/python -c constraints.txt -e ".[dev]"
+	touch $@
+
+# Restores the three links where a clone or copy lost them.
+links:
+	@for name in agents tools datasets; do ln -sfn ../$$name mmalign/$$name; done
+
+quickstart: setup
+	$(BIN)/mmalign run configs/quickstart.yaml
+	@echo "Open runs/quickstart/report/index.html"
+
+test: setup
+	$(RUN) pytest
+
+test-slow: setup
+	$(RUN) pytest -m "slow and not gpu" --timeout 3000
+
+test-gpu: setup
+	$(RUN) pytest -m gpu
+
+check: setup
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: setup
+	for file in benchmarks/*.py; do $(BIN)/python $$file || exit 1; done
+
+proof-rrpo: setup
+	$(RUN) benchmarks.proof_rrpo
+
+clean:
+	rm -rf .venv build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache
