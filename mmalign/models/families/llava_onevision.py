@@ -1,0 +1,195 @@
+"""LLaVA-OneVision: a per-frame tower, pooled clips, plain positions."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from transformers import (
+    AutoProcessor,
+    LlavaOnevisionForConditionalGeneration,
+    PreTrainedModel,
+)
+
+from mmalign.models.families.chat import encode_answer, template_render
+from mmalign.models.families.loading import bare_model, linear_names, load_model, load_processor
+from mmalign.models.families.protocol import (
+    DecodedMedia,
+    EncodedCompletion,
+    EncodedPrompt,
+)
+from mmalign.models.families.vision import (
+    IMAGE,
+    MEDIA_ORDER,
+    VIDEO,
+    in_order,
+    join_orders,
+    process_prompt,
+)
+from mmalign.records import Message
+
+__all__ = ["LlavaOnevision"]
+
+_NUM_FRAMES = "num_frames"
+"""Key of the media mapping: [N] frames of each clip, where those of a batch differ; shorter clips
+are then padded behind. No argument of the model's forward."""
+
+
+class LlavaOnevision:
+    """Adapter around `LlavaOnevisionForConditionalGeneration`."""
+
+    name = "llava_onevision"
+    model_types = frozenset({"llava_onevision"})
+
+    def load(
+        self,
+        path: str,
+        *,
+        dtype: torch.dtype,
+        device: str,
+        revision: str | None = None,
+        attn_implementation: str | None = None,
+    ) -> tuple[PreTrainedModel, Any]:
+        """Model (eval mode) and processor from a folder or hub name."""
+        model = load_model(
+            LlavaOnevisionForConditionalGeneration,
+            path,
+            dtype=dtype,
+            device=device,
+            revision=revision,
+            attn_implementation=attn_implementation,
+        )
+        return model, load_processor(AutoProcessor, path, revision=revision)
+
+    def encode_prompt(
+        self,
+        processor: Any,
+        messages: Sequence[Message],
+        media: Sequence[DecodedMedia],
+        *,
+        tools: Sequence[str] = (),
+    ) -> EncodedPrompt:
+        """Ids and tensors; a lone picture is cut into tiles, several are shrunk to one each."""
+        inputs = process_prompt(processor, messages, media, tools=tools)
+        tensors: dict[str, Tensor] = {}
+        if "pixel_values" in inputs.features:
+            tensors["pixel_values"] = torch.stack(list(inputs.features["pixel_values"]))
+            for key in ("image_sizes", "batch_num_images"):
+                tensors[key] = torch.as_tensor(inputs.features[key])
+        if "pixel_values_videos" in inputs.features:
+            tensors |= _stack_clips(list(inputs.features["pixel_values_videos"]))
+        if inputs.order is not None:
+            tensors[MEDIA_ORDER] = inputs.order
+        return EncodedPrompt(inputs.input_ids, tensors, inputs.token_types)
+
+    def encode_completion(
+        self, processor: Any, messages: Sequence[Message], completion: Sequence[Message]
+    ) -> EncodedCompletion:
+        """Ids of the assistant turns that answer `messages`, end of turn included."""
+        return encode_answer(
+            processor.tokenizer,
+            template_render(processor, with_parts=True),
+            messages,
+            completion,
+            add_special_tokens=False,
+            media_token_ids=(processor.image_token_id, processor.video_token_id),
+        )
+
+    def join_media(self, media: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
+        """Clips and pictures of several prompts, padded to the most frames and tiles."""
+        joined: dict[str, Tensor] = {}
+        tiles = [item["pixel_values"] for item in media if "pixel_values" in item]
+        if tiles:
+            most = max(item.shape[1] for item in tiles)
+            joined["pixel_values"] = torch.cat([_pad_second(item, most) for item in tiles])
+            for key in ("image_sizes", "batch_num_images"):
+                joined[key] = torch.cat([item[key] for item in media if key in item])
+        joined |= _stack_clips([clip for item in media for clip in _clips(item)])
+        order = join_orders(media, {"image_sizes": IMAGE, "pixel_values_videos": VIDEO})
+        return joined if order is None else joined | {MEDIA_ORDER: order}
+
+    def position_ids(self, model: PreTrainedModel, prompt: EncodedPrompt, tail: Tensor) -> Tensor:
+        """[1, P + R]: 0, 1, 2 ..."""
+        del model
+        return torch.arange(len(prompt.input_ids) + len(tail)).unsqueeze(0)
+
+    def media_embeds(self, model: PreTrainedModel, media: Mapping[str, Tensor]) -> Tensor:
+        """[M, H]: tower, projector, pooling and line ends by the model's own functions."""
+        inner = bare_model(model).model
+        images: Sequence[Tensor] = ()
+        if "pixel_values" in media:
+            images = inner.get_image_features(
+                media["pixel_values"],
+                media["image_sizes"],
+                batch_num_images=media["batch_num_images"],
+                return_dict=True,
+            ).pooler_output
+        clips = _clips(media)
+        videos: dict[int, Tensor] = {}
+        for frames in sorted({len(clip) for clip in clips}):
+            places = [place for place, clip in enumerate(clips) if len(clip) == frames]
+            stacked = torch.stack([clips[place] for place in places])
+            found = inner.get_video_features(stacked, return_dict=True).pooler_output
+            videos |= dict(zip(places, found, strict=True))
+        in_sequence = [videos[place] for place in range(len(clips))]
+        if not images and not in_sequence:
+            weight = self.embed_tokens(model).weight
+            assert isinstance(weight, Tensor)
+            return weight.new_empty(0, weight.shape[1])
+        return in_order(images, in_sequence, media.get(MEDIA_ORDER))
+
+    def embed_tokens(self, model: PreTrainedModel) -> nn.Module:
+        """The token embedding."""
+        module: nn.Module = bare_model(model).get_input_embeddings()
+        return module
+
+    def decoder(self, model: PreTrainedModel) -> nn.Module:
+        """The text decoder without the vocabulary head."""
+        module: nn.Module = bare_model(model).model.language_model
+        return module
+
+    def head(self, model: PreTrainedModel) -> nn.Module:
+        """The vocabulary head."""
+        module: nn.Module = bare_model(model).lm_head
+        return module
+
+    def language_linears(self, model: PreTrainedModel) -> list[str]:
+        """Full names of the decoder's linear layers."""
+        return linear_names(bare_model(model), self.decoder(model))
+
+    def media_token_count(
+        self, processor: Any, kind: str, *, num_frames: int, height: int, width: int
+    ) -> int:
+        """Tokens of one clip, or of one picture that is alone in its prompt."""
+        if kind == "video":
+            sizes = {"video_sizes": [(num_frames, height, width)]}
+            return int(processor._get_num_multimodal_tokens(**sizes)["num_video_tokens"][0])
+        counts = processor._get_num_multimodal_tokens(image_sizes=[(height, width)])
+        return int(counts["num_image_tokens"][0])
+
+
+def _clips(media: Mapping[str, Tensor]) -> list[Tensor]:
+    """[F, 3, H, W] of each clip, without padding."""
+    if "pixel_values_videos" not in media:
+        return []
+    clips = media["pixel_values_videos"]
+    lengths = media[_NUM_FRAMES].tolist() if _NUM_FRAMES in media else [clips.shape[1]] * len(clips)
+    return [clip[:length] for clip, length in zip(clips, lengths, strict=True)]
+
+
+def _stack_clips(clips: Sequence[Tensor]) -> dict[str, Tensor]:
+    if not clips:
+        return {}
+    lengths = [len(clip) for clip in clips]
+    most = max(lengths)
+    stacked = torch.cat([_pad_second(clip.unsqueeze(0), most) for clip in clips])
+    if min(lengths) == most:
+        return {"pixel_values_videos": stacked}
+    return {"pixel_values_videos": stacked, _NUM_FRAMES: torch.tensor(lengths)}
+
+
+def _pad_second(tensor: Tensor, size: int) -> Tensor:
+    """[N, K, 3, H, W] with zeros behind on the second axis."""
+    missing = size - tensor.shape[1]
+    return F.pad(tensor, (0, 0, 0, 0, 0, 0, 0, missing)) if missing else tensor

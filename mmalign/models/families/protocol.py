@@ -1,0 +1,140 @@
+"""What training and in-process generation need to know of one transformers architecture."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from mmalign.media import AudioClip, VideoClip
+from mmalign.records import Message
+
+__all__ = ["DecodedMedia", "EncodedCompletion", "EncodedPrompt", "ModelFamily"]
+
+DecodedMedia = VideoClip | AudioClip | np.ndarray[Any, np.dtype[np.uint8]]
+"""A clip, a sound, or a picture [H, W, 3]."""
+
+
+@dataclass(frozen=True)
+class EncodedPrompt:
+    """A prompt as token ids and media tensors, ready for the family's forward pass."""
+
+    input_ids: Tensor
+    """[P] int64; placeholders of media are already repeated once per media token."""
+    media: Mapping[str, Tensor]
+    """Media arguments of the model's forward (`pixel_values_videos` ...), first axis countable:
+    those of several prompts are joined by `ModelFamily.join_media`."""
+    token_types: Tensor
+    """[P] int64: 0 text, 1 image, 2 video, 3 audio."""
+
+    @property
+    def num_media_tokens(self) -> int:
+        """Tokens that stand for pictures, video or sound."""
+        return int((self.token_types > 0).sum())
+
+
+@dataclass(frozen=True)
+class EncodedCompletion:
+    """A response as the token ids that follow its prompt, up to and with the end of turn."""
+
+    input_ids: Tensor
+    """[R] int64."""
+    mask: Tensor
+    """[R] bool, True on tokens that the model wrote (tool output is False)."""
+    offsets: tuple[tuple[int, int], ...]
+    """Characters of the response's text that each token covers; (n, n) where it covers none."""
+
+
+class ModelFamily(Protocol):
+    """Adapter around transformers' own classes of one architecture."""
+
+    name: str
+    model_types: frozenset[str]
+    """`config.model_type`s that it serves."""
+
+    def load(self, path: str, *, dtype: torch.dtype, device: str) -> tuple[PreTrainedModel, Any]:
+        """Model (eval mode) and processor (or tokenizer) from a folder or hub name."""
+        ...
+
+    def encode_prompt(
+        self,
+        processor: Any,  # transformers' processors share no typed base
+        messages: Sequence[Message],
+        media: Sequence[DecodedMedia],
+        *,
+        tools: Sequence[str] = (),
+    ) -> EncodedPrompt:
+        """Ids and tensors of a prompt that ends where the assistant's answer begins.
+
+        Args:
+            processor: The one that `load` gave.
+            messages: The prompt.
+            media: Decoded media of the messages, in order. Frames are never sampled again.
+            tools: JSON schemas as text.
+        """
+        ...
+
+    def encode_completion(
+        self,
+        processor: Any,
+        messages: Sequence[Message],
+        completion: Sequence[Message],
+    ) -> EncodedCompletion:
+        """Ids of the assistant turns that answer `messages`, end of turn included.
+
+        Raises:
+            RecordError: The chat template renders the prompt differently once it is answered.
+        """
+        ...
+
+    def join_media(self, media: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
+        """Media arguments of several prompts as those of one batch."""
+        ...
+
+    def position_ids(self, model: PreTrainedModel, prompt: EncodedPrompt, tail: Tensor) -> Tensor:
+        """Positions of prompt and tail by the family's own full-sequence rule.
+
+        Args:
+            model: Holds the rule.
+            prompt: The prompt.
+            tail: [R] ids that follow it.
+
+        Returns:
+            [A, P + R] int64; A is 1 for plain positions, 3 for time, height and width.
+        """
+        ...
+
+    def media_embeds(self, model: PreTrainedModel, media: Mapping[str, Tensor]) -> Tensor:
+        """[M, H] features of all media tokens of a batch, prompt by prompt, in token order."""
+        ...
+
+    def embed_tokens(self, model: PreTrainedModel) -> nn.Module:
+        """The token embedding."""
+        ...
+
+    def decoder(self, model: PreTrainedModel) -> nn.Module:
+        """The text decoder: (inputs_embeds, attention_mask, position_ids) to hidden states."""
+        ...
+
+    def head(self, model: PreTrainedModel) -> nn.Module:
+        """The vocabulary head: [..., H] to logits [..., V]."""
+        ...
+
+    def language_linears(self, model: PreTrainedModel) -> list[str]:
+        """Full names of the decoder's linear layers, LoRA's default targets."""
+        ...
+
+    def media_token_count(
+        self,
+        processor: Any,
+        kind: str,
+        *,
+        num_frames: int,
+        height: int,
+        width: int,
+    ) -> int:
+        """Tokens that one clip, picture or sound will take, from its sizes alone."""
+        ...
