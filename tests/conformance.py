@@ -65,7 +65,7 @@ def evaluate_dpo(case: Mapping[str, Any]) -> dict[str, Any]:
             ref_rejected_token_logps=t64(case["ref_rejected_token_logps"]),
             chosen_tokens_per_pair=chosen_mask.sum() / len(chosen_mask),
         )
-        results[name] = parse_objective({"name": name, **settings[name]})(terms)
+        results[name] = parse_objective({"name": name, **settings[name]}).loss(terms)
         chosen_grads[name], rejected_grads[name] = torch.autograd.grad(
             results[name].loss.mean(), (policy_chosen, policy_rejected)
         )
@@ -117,7 +117,7 @@ def evaluate_rrpo(case: Mapping[str, Any]) -> dict[str, Any]:
             rejected_phrase_ids=phrase_ids["rejected"],
             chosen_token_kl=forward_kl(logits["chosen"], ref_logprobs["chosen"]),
         )
-        return parse_objective({"name": "rrpo", "beta": beta, "alpha": alpha})(terms)
+        return parse_objective({"name": "rrpo", "beta": beta, "alpha": alpha}).loss(terms)
 
     whole = loss(phrases, alpha=alpha)
     rank_only = loss(phrases, alpha=0.0)

@@ -55,7 +55,7 @@ class Objective:
     unit: Literal["pair", "response", "token", "group"] = "pair"
     """What the trainer averages the loss over."""
 
-    def __call__(self, terms: PairTerms, config: Config) -> PreferenceLoss:
+    def loss(self, terms: PairTerms, config: Config) -> PreferenceLoss:
         """The loss of a batch.
 
         Raises:
@@ -71,9 +71,9 @@ class ChosenObjective(NamedTuple):
     objective: Objective
     config: Config
 
-    def __call__(self, terms: PairTerms) -> PreferenceLoss:
+    def loss(self, terms: PairTerms) -> PreferenceLoss:
         """The loss of a batch under these settings."""
-        return self.objective(terms, self.config)
+        return self.objective.loss(terms, self.config)
 
 
 def parse_objective(section: Mapping[str, Any], where: str = "objective") -> ChosenObjective:

@@ -66,7 +66,7 @@ def terms(seed: int = 0, **changed: Tensor | None) -> PairTerms:
 
 
 def gradients(name: str, batch: PairTerms, **settings: float) -> tuple[Tensor, ...]:
-    result = parse_objective({"name": name, **settings})(batch)
+    result = parse_objective({"name": name, **settings}).loss(batch)
     leaves = (batch.policy_chosen_token_logps, batch.policy_rejected_token_logps)
     return torch.autograd.grad(result.loss.sum(), leaves)
 
@@ -141,14 +141,14 @@ def test_known_value_where_policy_equals_reference(
         ref_chosen_token_logps=policy.policy_chosen_token_logps.detach(),
         ref_rejected_token_logps=policy.policy_rejected_token_logps.detach(),
     )
-    result = parse_objective({"name": name, **settings})(same)
+    result = parse_objective({"name": name, **settings}).loss(same)
     assert_close(result.loss, torch.full_like(result.loss, value), rtol=1e-12, atol=0)
     assert result.chosen_rewards.abs().max() == 0
 
 
 def test_cdpo_without_smoothing_is_dpo() -> None:
     batch = terms()
-    plain, smoothed = (parse_objective({"name": n})(batch).loss for n in ("dpo", "cdpo"))
+    plain, smoothed = (parse_objective({"name": n}).loss(batch).loss for n in ("dpo", "cdpo"))
     assert_close(smoothed, plain, rtol=0, atol=0)
 
 
@@ -160,14 +160,14 @@ def test_dpo_depends_on_the_log_ratios_only() -> None:
         ref_chosen_token_logps=batch.ref_chosen_token_logps - 0.7,
     )
     dpo = parse_objective({"name": "dpo"})
-    assert_close(dpo(shifted).loss, dpo(batch).loss, rtol=1e-12, atol=0)
+    assert_close(dpo.loss(shifted).loss, dpo.loss(batch).loss, rtol=1e-12, atol=0)
 
 
 def test_dpo_without_reference_has_a_reference_of_zeros() -> None:
     zeros = torch.zeros(3, 5, dtype=torch.float64)
     batch = terms(ref_chosen_token_logps=zeros, ref_rejected_token_logps=zeros)
     with_zeros, without = (
-        parse_objective({"name": name})(batch).loss for name in ("dpo", "dpo_reference_free")
+        parse_objective({"name": name}).loss(batch).loss for name in ("dpo", "dpo_reference_free")
     )
     assert_close(without, with_zeros, rtol=0, atol=0)
 
@@ -196,14 +196,14 @@ def test_padding_changes_nothing(name: str) -> None:
         }
     )
     chosen = parse_objective({"name": name})
-    assert_close(chosen(padded).loss, chosen(batch).loss, rtol=1e-12, atol=0)
+    assert_close(chosen.loss(padded).loss, chosen.loss(batch).loss, rtol=1e-12, atol=0)
 
 
 @pytest.mark.parametrize("name", WITHOUT_REF)
 def test_reference_free_losses_ignore_the_reference(name: str) -> None:
     chosen = parse_objective({"name": name})
     without = terms(ref_chosen_token_logps=None, ref_rejected_token_logps=None)
-    assert_close(chosen(without).loss, chosen(terms()).loss, rtol=0, atol=0)
+    assert_close(chosen.loss(without).loss, chosen.loss(terms()).loss, rtol=0, atol=0)
     assert "ref_logps" not in chosen.objective.needs
 
 
@@ -217,7 +217,7 @@ def test_chosen_is_pushed_up_and_rejected_down(name: str) -> None:
 
 def test_dpo_gradient_is_beta_times_a_weight_between_0_and_1() -> None:
     batch = terms()
-    result = parse_objective({"name": "dpo", "beta": 0.1})(batch)
+    result = parse_objective({"name": "dpo", "beta": 0.1}).loss(batch)
     weight = torch.sigmoid(result.rejected_rewards - result.chosen_rewards)
     chosen, _ = gradients("dpo", batch, beta=0.1)
     assert_close(chosen, -0.1 * weight[:, None] * batch.chosen_mask, rtol=1e-12, atol=0)
@@ -235,7 +235,7 @@ def test_swapping_the_sides_negates_the_margin() -> None:
         }
     )
     dpo = parse_objective({"name": "dpo"})
-    there, back = dpo(batch), dpo(swapped)
+    there, back = dpo.loss(batch), dpo.loss(swapped)
     margins = there.chosen_rewards - there.rejected_rewards
     assert_close(back.chosen_rewards - back.rejected_rewards, -margins, rtol=0, atol=0)
     assert_close(back.loss - there.loss, margins)
@@ -287,7 +287,7 @@ def test_orpo_in_parts_has_the_gradient_of_the_whole_batch() -> None:
                 if value is not None
             }
         )
-        result = parse_objective({"name": "orpo"})(part)
+        result = parse_objective({"name": "orpo"}).loss(part)
         parts.append(result.loss.sum() / 3)
     leaves = (batch.policy_chosen_token_logps, batch.policy_rejected_token_logps)
     for found, expected in zip(

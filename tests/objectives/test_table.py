@@ -40,7 +40,7 @@ def test_every_objective_reads_no_more_than_it_declares(name: str) -> None:
         given["chosen_token_kl"] = torch.zeros(2, 2)
     if "chosen_tokens_per_pair" in needs:
         given["chosen_tokens_per_pair"] = torch.tensor(1.5)
-    result = parse_objective({"name": name})(terms(**given))
+    result = parse_objective({"name": name}).loss(terms(**given))
     assert result.loss.shape == (2,)
     assert result.loss.isfinite().all()
     assert not result.chosen_rewards.requires_grad
@@ -67,7 +67,7 @@ def test_a_wrong_recipe_is_refused(section: dict[str, Any], message: str) -> Non
 
 def test_a_missing_term_is_named() -> None:
     with pytest.raises(ShapeError, match="reads ref_chosen_token_logps, which is missing"):
-        parse_objective({"name": "dpo"})(terms())
+        parse_objective({"name": "dpo"}).loss(terms())
 
 
 def test_terms_of_different_shapes_are_refused() -> None:
