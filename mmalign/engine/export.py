@@ -1,0 +1,49 @@
+"""Writes a run's records as files that need no database to be read."""
+
+import contextlib
+import json
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+from mmalign.engine.database import store_errors
+from mmalign.engine.funnel import Funnel, funnel_of
+from mmalign.engine.store import RunStore
+
+__all__ = ["export"]
+
+
+def export(store: RunStore, folder: Path | None = None) -> Funnel:
+    """Write data/pairs.jsonl, data/dropped.jsonl and data/funnel.json.
+
+    Records stand in the order of the data set. Each file is replaced whole or not at all.
+
+    Args:
+        store: The run.
+        folder: The run folder; by default the store's.
+
+    Raises:
+        StoreError: The folder cannot be written.
+    """
+    data = (folder or store.folder) / "data"
+    funnel = funnel_of(store)
+    with store_errors(data):
+        data.mkdir(parents=True, exist_ok=True)
+        _replace(data / "pairs.jsonl", store.lines("pairs"))
+        _replace(data / "dropped.jsonl", store.lines("dropped"))
+        _replace(data / "funnel.json", [json.dumps(funnel.to_json(), indent=2)])
+    return funnel
+
+
+def _replace(path: Path, lines: Iterable[str]) -> None:
+    part = path.with_name(f"{path.name}.part")
+    try:
+        with part.open("w", encoding="utf-8", newline="\n") as file:
+            file.writelines(f"{line}\n" for line in lines)
+            file.flush()
+            os.fsync(file.fileno())
+        part.replace(path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            part.unlink()
+        raise
