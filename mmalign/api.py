@@ -1,0 +1,83 @@
+"""The names that agents, tools and data-set readers import; nothing else of the engine is theirs."""
+
+from mmalign.config import Config
+from mmalign.engine.context import Context
+from mmalign.errors import (
+    CapabilityError,
+    ConfigError,
+    MediaError,
+    MmalignError,
+    ModelCallError,
+    RecordError,
+)
+from mmalign.media import (
+    AudioClip,
+    FrameSampling,
+    VideoClip,
+    cache_folder,
+    file_hash,
+    load_video,
+    operation,
+    write_video,
+)
+from mmalign.models.protocol import ChatModel, Completion, Sampling, TokenLogprobs, Usage
+from mmalign.records import (
+    DroppedSample,
+    Lineage,
+    MediaOperation,
+    MediaPart,
+    MediaRef,
+    Message,
+    PreferencePair,
+    Response,
+    Sample,
+    Span,
+    TextPart,
+    ToolCall,
+    content_id,
+    text_of,
+    user,
+)
+from mmalign.records.spans import differing_spans, parse_tagged, write_tagged
+
+__all__ = [
+    "AudioClip",
+    "CapabilityError",
+    "ChatModel",
+    "Completion",
+    "Config",
+    "ConfigError",
+    "Context",
+    "DroppedSample",
+    "FrameSampling",
+    "Lineage",
+    "MediaError",
+    "MediaOperation",
+    "MediaPart",
+    "MediaRef",
+    "Message",
+    "MmalignError",
+    "ModelCallError",
+    "PreferencePair",
+    "RecordError",
+    "Response",
+    "Sample",
+    "Sampling",
+    "Span",
+    "TextPart",
+    "TokenLogprobs",
+    "ToolCall",
+    "Usage",
+    "VideoClip",
+    "cache_folder",
+    "content_id",
+    "differing_spans",
+    "file_hash",
+    "load_video",
+    "operation",
+    "parse_tagged",
+    "text_of",
+    "user",
+    "write_tagged",
+    "write_video",
+]

@@ -1,0 +1,102 @@
+"""A whole run as one validated recipe."""
+
+import inspect
+from collections.abc import Callable
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+from pydantic import ConfigDict, Field
+
+from mmalign.config import Config, import_plugin, load_yaml, validate
+from mmalign.config import apply_overrides as override
+from mmalign.engine import BudgetConfig, EngineConfig
+from mmalign.errors import ConfigError
+from mmalign.media import FrameSampling
+from mmalign.models.load import ModelConfig
+from mmalign.models.protocol import Sampling
+from mmalign.training.config import LoraSettings, TrainerConfig
+
+__all__ = ["EvaluationSection", "Plugin", "RunConfig", "call_reader", "read_recipe"]
+
+
+class Plugin(Config):
+    """A function of a plug-in and its arguments, which stand beside the path."""
+
+    model_config = ConfigDict(frozen=True, extra="allow")
+
+    path: str
+    """`package.module:function`."""
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """Everything but the path."""
+        return dict(self.model_extra or {})
+
+
+class EvaluationSection(Config):
+    """What the model is scored on before and after training."""
+
+    dataset: Plugin
+    metric: str
+    """A name of `mmalign list metrics`."""
+    profile: str = "strict"
+    sampling: Sampling = Sampling(max_completion_length=32)
+    max_concurrency: int = Field(default=64, gt=0)
+
+
+class RunConfig(Config):
+    """Every component's settings; a section that is absent is a stage that is not run."""
+
+    output_dir: Path
+    seed: int = 0
+    media: FrameSampling = FrameSampling()
+    """How frames are sampled, when data is built, trained on and evaluated."""
+    dataset: Plugin | tuple[Plugin, ...]
+    agent: Plugin | None = None
+    models: dict[str, ModelConfig]
+    """`policy` is the model to be aligned; other roles are what the agent asks for."""
+    engine: EngineConfig = EngineConfig()
+    budget: BudgetConfig = BudgetConfig()
+    objective: dict[str, Any] = {}
+    """`name` and the objective's settings; empty or `sft` trains on the samples' answers."""
+    trainer: TrainerConfig | None = None
+    lora: LoraSettings | None = None
+    evaluation: EvaluationSection | None = None
+
+    @property
+    def datasets(self) -> tuple[Plugin, ...]:
+        """The data sets that samples are read from, in order."""
+        return (self.dataset,) if isinstance(self.dataset, Plugin) else self.dataset
+
+
+def read_recipe(path: Path, overrides: list[str] | None = None) -> RunConfig:
+    """A recipe with `key=value` overrides.
+
+    Raises:
+        ConfigError: It does not fit; the message names key, value and the nearest known key.
+    """
+    config = validate(RunConfig, override(load_yaml(path), overrides or []), str(path))
+    if "policy" not in config.models:
+        raise ConfigError(f"{path}: models has no policy, the model that is to be aligned")
+    return config
+
+
+def call_reader(plugin: Plugin, where: str) -> Any:  # readers yield what they read
+    """Call a plug-in's function with its arguments.
+
+    Raises:
+        ConfigError: An argument is unknown or missing, with the nearest known one.
+    """
+    function: Callable[..., Any] = import_plugin(plugin.path)
+    parameters = inspect.signature(function).parameters
+    for name in plugin.arguments:
+        if name not in parameters:
+            near = get_close_matches(name, parameters, n=1)
+            hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(parameters)}"
+            raise ConfigError(f"{where}.{name}: {plugin.path} has no such argument; {hint}")
+    try:
+        inspect.signature(function).bind(**plugin.arguments)
+    except TypeError as error:
+        raise ConfigError(f"{where}: {plugin.path}: {error}") from error
+    return function(**plugin.arguments)

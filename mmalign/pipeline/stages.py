@@ -1,0 +1,250 @@
+"""The stages of a run; each can be called alone, and again: finished work is left as it is."""
+
+import asyncio
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import yaml
+from rich.console import Console
+
+from mmalign.config import Config, import_plugin, validate
+from mmalign.engine import (
+    AgentGraph,
+    Funnel,
+    Manifest,
+    RunStore,
+    config_class,
+    export,
+    run_agent,
+    samples_fingerprint,
+)
+from mmalign.engine.manifest import current_versions
+from mmalign.errors import ConfigError, StoreError
+from mmalign.evaluation import EvaluationReport, evaluate
+from mmalign.media import FrameCache, default_cache
+from mmalign.models.load import load_model
+from mmalign.models.protocol import ChatModel
+from mmalign.objectives import ChosenObjective, parse_objective
+from mmalign.pipeline.config import Plugin, RunConfig, call_reader
+from mmalign.records import PreferencePair, Sample
+from mmalign.records.jsonl import read_jsonl
+from mmalign.report import write_report
+from mmalign.training.run import train
+
+__all__ = [
+    "agent_settings",
+    "build_pairs",
+    "claim_folder",
+    "evaluate_arm",
+    "load_agent",
+    "make_report",
+    "read_samples",
+    "train_policy",
+]
+
+
+def claim_folder(config: RunConfig) -> None:
+    """Write config.yaml, or refuse a folder that holds another run.
+
+    Raises:
+        ConfigError: The folder's recipe differs; the message lists the keys.
+        StoreError: The folder cannot be written.
+    """
+    path = config.output_dir / "config.yaml"
+    mine = config.model_dump(mode="json")
+    if path.exists():
+        found = yaml.safe_load(path.read_text(encoding="utf-8"))
+        if changed := sorted(k for k in {*mine, *found} if mine.get(k) != found.get(k)):
+            raise ConfigError(
+                f"{config.output_dir} holds a run with another recipe; these sections differ: "
+                f"{', '.join(changed)}. Give another output_dir, or delete the folder"
+            )
+        return
+    try:
+        config.output_dir.mkdir(parents=True, exist_ok=True)
+        path.write_text(yaml.safe_dump(mine, sort_keys=False), encoding="utf-8")
+    except OSError as error:
+        raise StoreError(f"{path}: cannot be written: {error}. Give another output_dir") from error
+
+
+def read_samples(plugins: tuple[Plugin, ...]) -> Iterator[Sample]:
+    """All samples of the data sets, one after the other."""
+    for index, plugin in enumerate(plugins):
+        yield from call_reader(plugin, f"dataset[{index}]" if len(plugins) > 1 else "dataset")
+
+
+def load_agent(plugin: Plugin) -> AgentGraph:
+    """The compiled graph that a recipe names."""
+    graph: AgentGraph = import_plugin(plugin.path)()
+    return graph
+
+
+def agent_settings(graph: AgentGraph, plugin: Plugin) -> Config:
+    """The agent's settings, validated by the class that its context names."""
+    return validate(config_class(graph), plugin.arguments, "agent")
+
+
+def build_pairs(config: RunConfig, console: Console) -> Funnel:
+    """Run the agent over all samples and export the records.
+
+    Raises:
+        ConfigError: The recipe names no agent.
+    """
+    if config.agent is None:
+        raise ConfigError("the recipe has no agent, so there is nothing to build")
+    graph = load_agent(config.agent)
+    settings = agent_settings(graph, config.agent)
+    manifest = Manifest(
+        agent=config.agent.path,
+        config={
+            "agent": settings.model_dump(mode="json"),
+            "models": {
+                role: model.model_dump(mode="json") for role, model in config.models.items()
+            },
+            "media": config.media.model_dump(mode="json"),
+        },
+        dataset=", ".join(plugin.path for plugin in config.datasets),
+        dataset_fingerprint=samples_fingerprint(read_samples(config.datasets)),
+        seed=config.seed,
+        versions=current_versions(),
+    )
+    models = {role: load_model(model, config.media) for role, model in config.models.items()}
+    with RunStore(config.output_dir) as store:
+        try:
+            asyncio.run(_build(config, graph, settings, manifest, models, store, console))
+        finally:
+            funnel = export(store)
+    console.print(funnel.table())
+    return funnel
+
+
+async def _build(
+    config: RunConfig,
+    graph: AgentGraph,
+    settings: Config,
+    manifest: Manifest,
+    models: dict[str, ChatModel],
+    store: RunStore,
+    console: Console,
+) -> None:
+    try:
+        await run_agent(
+            graph,
+            read_samples(config.datasets),
+            store=store,
+            manifest=manifest,
+            policy=models["policy"],
+            models={role: model for role, model in models.items() if role != "policy"},
+            config=settings,
+            engine=config.engine,
+            budget=config.budget,
+            num_samples=sum(1 for _ in read_samples(config.datasets)),
+            console=console,
+        )
+    finally:
+        for model in models.values():
+            await model.close()
+
+
+def train_policy(config: RunConfig, console: Console) -> Path:
+    """Train the policy on the pairs of the run, or on the samples' answers.
+
+    Raises:
+        ConfigError: No trainer section, a policy that is not in process, or no records.
+    """
+    if config.trainer is None:
+        raise ConfigError("the recipe has no trainer, so there is nothing to train")
+    objective = _objective(config)
+    records: list[Any] = (
+        list(read_samples(config.datasets)) if objective is None else _pairs(config.output_dir)
+    )
+    return train(
+        policy_path(config),
+        records,
+        config.output_dir / "train",
+        objective=objective,
+        trainer=config.trainer,
+        lora=config.lora,
+        media=config.media,
+        cache=default_cache(),
+        console=console,
+    )
+
+
+def policy_path(config: RunConfig) -> str:
+    """Folder or hub name of the weights that are trained.
+
+    Raises:
+        ConfigError: The policy answers over a server; its weights are not here.
+    """
+    path = getattr(config.models["policy"], "model_name_or_path", None)
+    if path is None:
+        raise ConfigError(
+            "models.policy is a server; to train, give it backend: transformers and "
+            "model_name_or_path"
+        )
+    return str(path)
+
+
+def evaluate_arm(config: RunConfig, name: str, console: Console) -> EvaluationReport:
+    """Score the policy on the evaluation set, as it was (`before`) or as trained (`after`).
+
+    Raises:
+        ConfigError: The recipe has no evaluation section.
+    """
+    section = config.evaluation
+    if section is None:
+        raise ConfigError("the recipe has no evaluation section")
+    model_config = config.models["policy"]
+    if name != "before":
+        model_config = trained_policy(config)
+    samples = list(call_reader(section.dataset, "evaluation.dataset"))
+    model = load_model(model_config, config.media)
+    return asyncio.run(_evaluate(config, model, samples, name, console))
+
+
+def trained_policy(config: RunConfig) -> Config:
+    """The policy's settings with the run's training in place of its weights or beside them."""
+    trained = str(config.output_dir / "train")
+    key = "adapter" if config.lora is not None else "model_name_or_path"
+    return config.models["policy"].model_copy(update={key: trained})
+
+
+def make_report(config: RunConfig) -> Path:
+    """The page of the run."""
+    return write_report(config.output_dir)
+
+
+async def _evaluate(
+    config: RunConfig, model: ChatModel, samples: list[Sample], name: str, console: Console
+) -> EvaluationReport:
+    section = config.evaluation
+    assert section is not None
+    try:
+        return await evaluate(
+            model,
+            samples,
+            metric=section.metric,
+            profile=section.profile,
+            sampling=section.sampling,
+            max_concurrency=section.max_concurrency,
+            out_folder=config.output_dir / "eval",
+            name=name,
+            console=console,
+        )
+    finally:
+        await model.close()
+
+
+def _objective(config: RunConfig) -> ChosenObjective | None:
+    if config.objective.get("name", "sft") == "sft":
+        return None
+    return parse_objective(config.objective)
+
+
+def _pairs(folder: Path) -> list[PreferencePair]:
+    path = folder / "data" / "pairs.jsonl"
+    if not path.exists():
+        raise ConfigError(f"{path}: there are no pairs; run mmalign build with the same recipe")
+    return list(read_jsonl(path, PreferencePair))

@@ -1,0 +1,87 @@
+"""The model card that is written beside the weights."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from mmalign.config import Config
+from mmalign.records import PreferencePair, Sample
+from mmalign.training.config import LoraSettings, TrainerConfig
+
+__all__ = ["write_model_card"]
+
+_PACKAGES = ("mmalign", "torch", "transformers", "peft", "accelerate")
+
+
+def write_model_card(
+    output_dir: Path,
+    *,
+    base_model: str,
+    method: str,
+    settings: Config | None,
+    trainer: TrainerConfig,
+    lora: LoraSettings | None,
+    records: Sequence[PreferencePair] | Sequence[Sample],
+    results: Mapping[str, Any],
+) -> None:
+    """Write README.md with front matter, how to load, training table, origin of the data."""
+    front = {
+        "base_model": base_model,
+        "library_name": "peft" if lora else "transformers",
+        "tags": ["mmalign", method, *(["lora"] if lora else [])],
+    }
+    blocks = [
+        "---\n" + yaml.safe_dump(front, sort_keys=False).strip() + "\n---",
+        f"# {output_dir.resolve().parent.name}: {method} on {Path(base_model).name}",
+        _quick_start(base_model, with_adapter=lora is not None),
+        "## Training\n\n" + _table(_training_rows(method, settings, trainer, lora, results)),
+        "## Origin of the data\n\n" + _table(_origins(records)),
+        "## Versions\n\n" + _table([(name, version(name)) for name in _PACKAGES]),
+    ]
+    (output_dir / "README.md").write_text("\n\n".join(blocks) + "\n", encoding="utf-8")
+
+
+def _quick_start(base_model: str, *, with_adapter: bool) -> str:
+    lines = ["## Load it", "", "```python", "from transformers import AutoModelForImageTextToText"]
+    if with_adapter:
+        lines += [
+            "from peft import PeftModel",
+            "",
+            f'base = AutoModelForImageTextToText.from_pretrained("{base_model}")',
+            'model = PeftModel.from_pretrained(base, "path/to/this/folder")',
+        ]
+    else:
+        lines += ["", 'model = AutoModelForImageTextToText.from_pretrained("path/to/this/folder")']
+    return "\n".join([*lines, "```"])
+
+
+def _training_rows(
+    method: str,
+    settings: Config | None,
+    trainer: TrainerConfig,
+    lora: LoraSettings | None,
+    results: Mapping[str, Any],
+) -> list[tuple[str, object]]:
+    rows: list[tuple[str, object]] = [("objective", method)]
+    for component in (settings, lora, trainer):
+        rows += list(component.model_dump(mode="json").items()) if component else []
+    return [*rows, *((f"final {name}", value) for name, value in results.items())]
+
+
+def _origins(records: Sequence[PreferencePair] | Sequence[Sample]) -> list[tuple[str, object]]:
+    counts: Counter[str] = Counter()
+    for record in records:
+        if isinstance(record, PreferencePair):
+            lineage = record.lineage
+            counts[f"{lineage.graph} on {lineage.source}, answers by {lineage.policy}"] += 1
+        else:
+            counts[str(record.metadata.get("dataset", "unnamed data set"))] += 1
+    return [(origin, f"{count} records") for origin, count in counts.most_common()]
+
+
+def _table(rows: Sequence[tuple[str, object]]) -> str:
+    return "\n".join(["| | |", "|---|---|", *(f"| {name} | {value} |" for name, value in rows)])

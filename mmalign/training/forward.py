@@ -1,0 +1,223 @@
+"""One forward pass over prompts with branches: the prompt once, every answer behind it."""
+
+import inspect
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal, Self, TypeVar
+
+import torch
+from peft import PeftModel
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from mmalign.errors import ConfigError, ShapeError
+from mmalign.models.families import EncodedCompletion, EncodedPrompt, ModelFamily
+
+__all__ = ["Layout", "Row", "base_model", "call_through", "completion_hidden", "completion_ids"]
+
+Layout = Literal["branch", "plain"]
+ResultT = TypeVar("ResultT")
+
+
+@dataclass(frozen=True)
+class Row:
+    """A prompt and the responses that answer it."""
+
+    prompt: EncodedPrompt
+    branches: tuple[EncodedCompletion, ...]
+
+    def to(self, device: torch.device | str, **_: object) -> Self:
+        """The same row with its tensors on a device."""
+        prompt = replace(
+            self.prompt,
+            input_ids=self.prompt.input_ids.to(device),
+            token_types=self.prompt.token_types.to(device),
+            media={name: value.to(device) for name, value in self.prompt.media.items()},
+        )
+        branches = tuple(
+            replace(b, input_ids=b.input_ids.to(device), mask=b.mask.to(device))
+            for b in self.branches
+        )
+        return replace(self, prompt=prompt, branches=branches)
+
+
+def base_model(model: nn.Module) -> PreTrainedModel:
+    """transformers' own model inside wrappers of PEFT; its layers carry the adapters."""
+    inner = model.get_base_model() if isinstance(model, PeftModel) else model
+    if not isinstance(inner, PreTrainedModel):
+        raise ConfigError(f"expected a transformers model, found {type(inner).__name__}")
+    return inner
+
+
+def call_through(
+    wrapper: nn.Module, module: nn.Module, function: Callable[..., ResultT], *args: Any
+) -> ResultT:
+    """Call a function as if it were the module's forward, inside its wrappers.
+
+    DistributedDataParallel and FSDP only see gradients of what runs through their own forward.
+    """
+    if wrapper is module:
+        return function(*args)
+    original = module.forward
+    module.forward = lambda *inner: function(*inner)
+    try:
+        result: ResultT = wrapper(*args)
+        return result
+    finally:
+        module.forward = original
+
+
+def completion_ids(rows: Sequence[Row]) -> Tensor:
+    """[N] ids of the scored tokens of all branches, row by row, branch by branch."""
+    return torch.cat([b.input_ids[b.mask] for row in rows for b in row.branches])
+
+
+def completion_hidden(
+    model: nn.Module, family: ModelFamily, rows: Sequence[Row], *, layout: Layout = "branch"
+) -> Tensor:
+    """Hidden states that predict the scored tokens of all branches.
+
+    Args:
+        model: The model, with or without adapters.
+        family: Its adapter.
+        rows: Prompts with their branches, on the model's device.
+        layout: `branch` forwards [prompt | branch 1 | branch 2 ...] as one sequence in which a
+            branch sees the prompt and itself; `plain` forwards [prompt | branch] for each branch
+            with transformers' own forward, mask and positions. Both give the same numbers.
+
+    Returns:
+        [N, H] in the order of `completion_ids`.
+    """
+    base = base_model(model)
+    if layout == "plain":
+        return _plain_hidden(base, family, rows)
+    return _branch_hidden(base, family, rows)
+
+
+def _branch_hidden(base: PreTrainedModel, family: ModelFamily, rows: Sequence[Row]) -> Tensor:
+    attention = base.config._attn_implementation
+    if attention not in ("sdpa", "eager"):
+        raise ConfigError(
+            f"the branch layout needs attn_implementation sdpa or eager, found {attention!r}; "
+            f"load the model with one of them or set trainer.layout: plain"
+        )
+    device = rows[0].prompt.input_ids.device
+    ids = _pad([torch.cat([row.prompt.input_ids, *_tails(row)]) for row in rows])
+    segments = _pad([_segments(row) for row in rows], value=-1)
+    positions = _pad_positions([_positions(base, family, row) for row in rows])
+    embeds = family.embed_tokens(base)(ids)
+    media = family.join_media([row.prompt.media for row in rows])
+    if media:
+        features = family.media_embeds(base, media).to(embeds.dtype)
+        is_media = _pad([_token_types(row) for row in rows]) > 0
+        if int(is_media.sum()) != features.shape[0]:
+            raise ShapeError(
+                f"the prompts hold {int(is_media.sum())} media tokens, the vision tower gave "
+                f"{features.shape[0]} features"
+            )
+        embeds = embeds.masked_scatter(is_media[..., None], features)
+    hidden: Tensor = family.decoder(base)(
+        inputs_embeds=embeds,
+        attention_mask=_branch_mask(segments, embeds.dtype),
+        position_ids=positions[0] if positions.shape[0] == 1 else positions,
+        use_cache=False,
+    ).last_hidden_state
+    predictors = [
+        torch.as_tensor(_predictors(row), device=device) + index * ids.shape[1]
+        for index, row in enumerate(rows)
+    ]
+    return hidden.flatten(0, 1)[torch.cat(predictors)]
+
+
+def _plain_hidden(base: PreTrainedModel, family: ModelFamily, rows: Sequence[Row]) -> Tensor:
+    single = [Row(row.prompt, (branch,)) for row in rows for branch in row.branches]
+    ids = _pad([torch.cat([row.prompt.input_ids, *_tails(row)]) for row in single])
+    attention_mask = _pad(
+        [
+            torch.ones(len(row.prompt.input_ids) + len(row.branches[0].input_ids), dtype=torch.long)
+            for row in single
+        ]
+    ).to(ids.device)
+    arguments = family.join_media([row.prompt.media for row in single])
+    parameters = inspect.signature(base.base_model.forward).parameters
+    if unknown := arguments.keys() - parameters.keys():
+        raise ConfigError(
+            f"the plain layout cannot forward {sorted(unknown)}: prompts of one batch differ in "
+            f"frames or mix pictures with videos. Use per_device_train_batch_size: 1 or "
+            f"layout: branch"
+        )
+    if "mm_token_type_ids" in parameters:
+        arguments["mm_token_type_ids"] = _pad([_token_types(row) for row in single])
+    hidden: Tensor = base.base_model(
+        input_ids=ids, attention_mask=attention_mask, use_cache=False, **arguments
+    ).last_hidden_state
+    predictors = [
+        torch.as_tensor(_predictors(row), device=ids.device) + index * ids.shape[1]
+        for index, row in enumerate(single)
+    ]
+    return hidden.flatten(0, 1)[torch.cat(predictors)]
+
+
+def _branch_mask(segments: Tensor, dtype: torch.dtype) -> Tensor:
+    """[B, 1, L, L] additive: causal, and no branch sees another.
+
+    Padding (-1) sees padding, so that no row of the softmax is empty.
+    """
+    length = segments.shape[1]
+    causal = torch.ones(length, length, dtype=torch.bool, device=segments.device).tril()
+    same = segments[:, :, None] == segments[:, None, :]
+    to_prompt = (segments[:, :, None] > 0) & (segments[:, None, :] == 0)
+    allowed = causal & (same | to_prompt)
+    mask = torch.zeros(allowed.shape, dtype=dtype, device=segments.device)
+    return mask.masked_fill(~allowed, torch.finfo(dtype).min)[:, None]
+
+
+def _segments(row: Row) -> Tensor:
+    """[L]: 0 on the prompt, k on the k-th branch."""
+    sizes = [len(row.prompt.input_ids), *(len(b.input_ids) for b in row.branches)]
+    device = row.prompt.input_ids.device
+    return torch.repeat_interleave(
+        torch.arange(len(sizes), device=device), torch.tensor(sizes, device=device)
+    )
+
+
+def _positions(base: PreTrainedModel, family: ModelFamily, row: Row) -> Tensor:
+    """[A, L]: every branch continues from the prompt by the family's full-sequence rule."""
+    num_prompt = len(row.prompt.input_ids)
+    full = [family.position_ids(base, row.prompt, b.input_ids) for b in row.branches]
+    return torch.cat([full[0][:, :num_prompt], *(p[:, num_prompt:] for p in full)], dim=1)
+
+
+def _predictors(row: Row) -> list[int]:
+    """Index in the row of the state that predicts each scored token.
+
+    The first token of every branch is predicted by the prompt's last position.
+    """
+    last_of_prompt = len(row.prompt.input_ids) - 1
+    indices: list[int] = []
+    start = last_of_prompt + 1
+    for branch in row.branches:
+        places = [last_of_prompt, *range(start, start + len(branch.input_ids) - 1)]
+        indices += [
+            place for place, scored in zip(places, branch.mask.tolist(), strict=True) if scored
+        ]
+        start += len(branch.input_ids)
+    return indices
+
+
+def _tails(row: Row) -> list[Tensor]:
+    return [branch.input_ids for branch in row.branches]
+
+
+def _token_types(row: Row) -> Tensor:
+    return torch.cat([row.prompt.token_types, *(torch.zeros_like(tail) for tail in _tails(row))])
+
+
+def _pad(rows: Sequence[Tensor], value: int = 0) -> Tensor:
+    return nn.utils.rnn.pad_sequence(list(rows), batch_first=True, padding_value=value)
+
+
+def _pad_positions(rows: Sequence[Tensor]) -> Tensor:
+    """[A, B, L] of [A, L_b]."""
+    padded = nn.utils.rnn.pad_sequence([row.T for row in rows], batch_first=True)
+    return padded.permute(2, 0, 1)

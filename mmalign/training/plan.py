@@ -1,0 +1,126 @@
+"""How many tokens each record takes, counted before the first step; nothing is ever cut."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+from rich.table import Table
+
+from mmalign.errors import ConfigError
+from mmalign.training.examples import Example
+
+__all__ = ["Plan", "TokenCount", "count_tokens", "fits", "make_plan", "plan_table"]
+
+
+@dataclass(frozen=True)
+class TokenCount:
+    """Tokens of one record."""
+
+    id: str
+    media_tokens: int
+    """Of one prompt."""
+    text_tokens: int
+    """Of one prompt, without media."""
+    completion_tokens: int
+    """Of all branches."""
+    longest_tokens: int
+    """Prompt with its longest answer: what `max_length` limits."""
+
+    @property
+    def total_tokens(self) -> int:
+        """What one forward pass in the branch layout sees."""
+        return self.media_tokens + self.text_tokens + self.completion_tokens
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Token counts of a data set, and what is too long."""
+
+    counts: tuple[TokenCount, ...]
+    max_length: int | None
+    too_long: tuple[str, ...]
+
+    def save(self, path: Path) -> None:
+        """Write the plan as JSON: percentiles, ids that are too long, counts per record."""
+        value = {
+            "max_length": self.max_length,
+            "too_long": self.too_long,
+            "percentiles": percentiles(self.counts),
+            "records": [asdict(count) for count in self.counts],
+        }
+        path.write_text(json.dumps(value, indent=1), encoding="utf-8")
+
+
+def count_tokens(example: Example) -> TokenCount:
+    """Tokens of an encoded record."""
+    media = sum(row.prompt.num_media_tokens for row in example.rows)
+    prompt = sum(len(row.prompt.input_ids) for row in example.rows)
+    return TokenCount(
+        id=example.id,
+        media_tokens=media,
+        text_tokens=prompt - media,
+        completion_tokens=sum(len(b.input_ids) for row in example.rows for b in row.branches),
+        longest_tokens=max(
+            len(row.prompt.input_ids) + len(b.input_ids)
+            for row in example.rows
+            for b in row.branches
+        ),
+    )
+
+
+def make_plan(counts: Sequence[TokenCount], max_length: int | None) -> Plan:
+    """The counts with the records that exceed `max_length`."""
+    too_long = tuple(
+        c.id for c in counts if max_length is not None and c.longest_tokens > max_length
+    )
+    return Plan(tuple(counts), max_length, too_long)
+
+
+def fits(plan: Plan, *, over_length: str) -> frozenset[str]:
+    """Ids of the records to train on.
+
+    Raises:
+        ConfigError: Records are too long and the recipe does not say to drop them.
+    """
+    if plan.too_long and over_length == "error":
+        longest = max(plan.counts, key=lambda count: count.longest_tokens)
+        raise ConfigError(
+            f"{len(plan.too_long)} of {len(plan.counts)} records exceed max_length "
+            f"{plan.max_length}; the longest is {longest.id!r} with "
+            f"{longest.longest_tokens} tokens, {longest.media_tokens} of them media. "
+            f"Media tokens are never cut: raise trainer.max_length, sample fewer frames, or set "
+            f"trainer.over_length: drop"
+        )
+    return frozenset(count.id for count in plan.counts) - set(plan.too_long)
+
+
+def percentiles(counts: Sequence[TokenCount]) -> dict[str, dict[str, float]]:
+    """Per kind of token the 50th, 95th percentile, maximum and sum over the records."""
+    kinds = ("media_tokens", "text_tokens", "completion_tokens", "longest_tokens", "total_tokens")
+    table: dict[str, dict[str, float]] = {}
+    for kind in kinds:
+        values = np.array([getattr(count, kind) for count in counts] or [0])
+        table[kind] = {
+            "p50": float(np.percentile(values, 50)),
+            "p95": float(np.percentile(values, 95)),
+            "max": float(values.max()),
+            "sum": float(values.sum()),
+        }
+    return table
+
+
+def plan_table(plan: Plan) -> Table:
+    """The token table that the trainer prints before step 0."""
+    table = Table(title=f"Tokens of {len(plan.counts)} records")
+    for column in ("", "median", "95 %", "longest", "all records"):
+        table.add_column(column, justify="right" if column else "left")
+    for kind, row in percentiles(plan.counts).items():
+        table.add_row(
+            kind.removesuffix("_tokens"),
+            *(f"{row[name]:,.0f}" for name in ("p50", "p95", "max", "sum")),
+        )
+    limit = "no limit" if plan.max_length is None else f"max_length {plan.max_length}"
+    table.caption = f"{len(plan.too_long)} too long ({limit}); nothing is cut"
+    return table

@@ -1,0 +1,130 @@
+"""Preference optimisation: any objective of the table over pairs."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from mmalign.objectives import ChosenObjective, PairTerms, check_terms
+from mmalign.training.examples import Batch
+from mmalign.training.forward import base_model, completion_hidden, completion_ids
+from mmalign.training.logprobs import ReferenceHidden, TokenScores, score_tokens
+from mmalign.training.reference import Reference
+from mmalign.training.trainer import AlignmentTrainer, ItemLosses
+
+__all__ = ["PreferenceTrainer"]
+
+
+class PreferenceTrainer(AlignmentTrainer):
+    """Learns from pairs; computes no more than what its objective needs."""
+
+    def __init__(
+        self,
+        model: nn.Module,
+        *args: Any,
+        objective: ChosenObjective,
+        reference: Reference | None,
+        **kwargs: Any,
+    ) -> None:
+        self.objective: ChosenObjective = objective
+        self.reference = reference
+        self._chosen_tokens_per_pair: Tensor | None = None
+        super().__init__(model, *args, **kwargs)
+
+    def get_batch_samples(
+        self, epoch_iterator: Iterator[Batch], num_batches: int, device: torch.device
+    ) -> tuple[list[Batch], Tensor]:
+        """Also count the chosen tokens of the step, over all processes."""
+        batches, num_pairs = super().get_batch_samples(epoch_iterator, num_batches, device)
+        tokens = [
+            int(batch.branches[i].mask.sum())
+            for batch in batches
+            for i in range(0, len(batch.branches), 2)
+        ]
+        total = self.accelerator.gather(torch.tensor(sum(tokens), device=device)).sum()
+        self._chosen_tokens_per_pair = total / num_pairs
+        return batches, num_pairs
+
+    def item_losses(self, batch: Batch) -> ItemLosses:
+        """The objective's loss, summed over pairs."""
+        terms = self.pair_terms(batch)
+        check_terms(terms, [example.id for example in batch.examples])
+        result = self.objective.loss(terms)
+        chosen_logps = (terms.policy_chosen_token_logps.detach() * terms.chosen_mask).sum(-1)
+        rejected_logps = (terms.policy_rejected_token_logps.detach() * terms.rejected_mask).sum(-1)
+        metrics = {
+            "loss_per_pair": result.loss.detach(),
+            "rewards/chosen": result.chosen_rewards,
+            "rewards/rejected": result.rejected_rewards,
+            "rewards/margins": result.chosen_rewards - result.rejected_rewards,
+            "rewards/accuracies": (result.chosen_rewards > result.rejected_rewards).float(),
+            "logps/chosen": chosen_logps,
+            "logps/rejected": rejected_logps,
+            **result.metrics,
+        }
+        return ItemLosses(total=result.loss.sum(), metrics=metrics)
+
+    def num_units(self, batch: Batch) -> int:
+        """Pairs."""
+        return len(batch.examples)
+
+    def pair_terms(self, batch: Batch) -> PairTerms:
+        """What the objective reads, from one forward pass of policy and reference."""
+        rows, layout = batch.rows, self.config.layout
+        ids = completion_ids(rows)
+        hidden = completion_hidden(self.policy, self.family, rows, layout=layout)
+        head = self.family.head(base_model(self.policy))
+        chunk_size = self.config.logps_chunk_size
+        ref_scores: TokenScores | None = None
+        ref_hidden: ReferenceHidden | None = None
+        if self.reference is not None:
+            ref_hidden = ReferenceHidden(
+                self.reference.hidden(rows, layout=layout), self.reference.head
+            )
+            with torch.no_grad():
+                ref_scores = score_tokens(
+                    ref_hidden.hidden, ref_hidden.head, ids, chunk_size=chunk_size
+                )
+        needs = self.objective.objective.needs
+        policy = score_tokens(
+            hidden,
+            head,
+            ids,
+            chunk_size=chunk_size,
+            reference=ref_hidden if "token_kl" in needs else None,
+        )
+        sizes = [int(branch.mask.sum()) for branch in batch.branches]
+        chosen_logps, rejected_logps = _sides(torch.split(policy.logps, sizes))
+        ref_logps = _sides(torch.split(ref_scores.logps, sizes)) if ref_scores else (None, None)
+        chosen_mask, rejected_mask = _sides(
+            [torch.ones_like(part) for part in torch.split(policy.logps.detach(), sizes)]
+        )
+        chosen_phrases, rejected_phrases = (
+            _sides(_phrase_ids(batch)) if "spans" in needs else (None, None)
+        )
+        return PairTerms(
+            policy_chosen_token_logps=chosen_logps,
+            policy_rejected_token_logps=rejected_logps,
+            chosen_mask=chosen_mask,
+            rejected_mask=rejected_mask,
+            ref_chosen_token_logps=ref_logps[0],
+            ref_rejected_token_logps=ref_logps[1],
+            chosen_phrase_ids=chosen_phrases,
+            rejected_phrase_ids=rejected_phrases,
+            chosen_token_kl=None if policy.kl is None else _sides(torch.split(policy.kl, sizes))[0],
+            chosen_tokens_per_pair=self._chosen_tokens_per_pair,
+        )
+
+
+def _phrase_ids(batch: Batch) -> list[Tensor]:
+    """Per branch, of its scored tokens."""
+    phrase_ids = [ids for example in batch.examples for ids in example.phrase_ids]
+    return [ids[b.mask] for ids, b in zip(phrase_ids, batch.branches, strict=True)]
+
+
+def _sides(branches: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+    """[B, T] of the chosen and [B, T'] of the rejected branches, padded with 0 behind."""
+    chosen = nn.utils.rnn.pad_sequence(list(branches[0::2]), batch_first=True)
+    rejected = nn.utils.rnn.pad_sequence(list(branches[1::2]), batch_first=True)
+    return chosen, rejected

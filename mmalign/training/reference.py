@@ -1,0 +1,89 @@
+"""The frozen model that a preference loss compares the policy with."""
+
+import contextlib
+import copy
+from collections.abc import Iterator, Sequence
+
+import torch
+from peft import PeftModel
+from torch import Tensor, nn
+
+from mmalign.errors import ConfigError
+from mmalign.models.families import ModelFamily
+from mmalign.training.forward import Layout, Row, base_model, completion_hidden
+
+__all__ = ["Reference", "make_reference"]
+
+
+class Reference:
+    """A frozen model: a copy, another checkpoint, or the policy with its adapter switched off."""
+
+    def __init__(self, model: nn.Module, family: ModelFamily, *, adapter_off: bool) -> None:
+        self._model = model
+        self._family = family
+        self._adapter_off = adapter_off
+
+    @property
+    def head(self) -> nn.Module:
+        """Its vocabulary head."""
+        return self._family.head(base_model(self._model))
+
+    @torch.no_grad()
+    def hidden(self, rows: Sequence[Row], *, layout: Layout) -> Tensor:
+        """[N, H] states that predict the scored tokens, dropout off, without gradient."""
+        with _without_adapter(self._model) if self._adapter_off else _in_eval(self._model):
+            return completion_hidden(self._model, self._family, rows, layout=layout)
+
+
+def make_reference(
+    policy: nn.Module, family: ModelFamily, choice: str, *, dtype: torch.dtype
+) -> Reference:
+    """The reference that a recipe names.
+
+    Args:
+        policy: The model to be trained, before its first step.
+        family: Its adapter.
+        choice: `auto`, `adapter_off`, `copy`, or the folder or hub name of a model.
+        dtype: Of a model that is loaded.
+
+    Raises:
+        ConfigError: `adapter_off` without an adapter.
+    """
+    has_adapter = isinstance(policy, PeftModel)
+    if choice == "adapter_off" and not has_adapter:
+        raise ConfigError(
+            "trainer.reference: adapter_off needs a LoRA policy; add a lora section or use copy"
+        )
+    if choice == "adapter_off" or (choice == "auto" and has_adapter):
+        return Reference(policy, family, adapter_off=True)
+    if choice in ("auto", "copy"):
+        frozen: nn.Module = copy.deepcopy(policy)
+    else:
+        device = next(policy.parameters()).device
+        frozen, _ = family.load(choice, dtype=dtype, device=str(device))
+    return Reference(frozen.requires_grad_(False).eval(), family, adapter_off=False)
+
+
+@contextlib.contextmanager
+def _in_eval(model: nn.Module) -> Iterator[None]:
+    was_training = model.training
+    model.eval()
+    try:
+        yield
+    finally:
+        model.train(was_training)
+
+
+@contextlib.contextmanager
+def _without_adapter(model: nn.Module) -> Iterator[None]:
+    """Adapter off, and the flags back as they were: PEFT sets requires_grad when it ends."""
+    if not isinstance(model, PeftModel):
+        raise ConfigError("a reference by switching the adapter off needs a LoRA policy")
+    flags = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
+    with _in_eval(model):
+        try:
+            with model.disable_adapter():
+                yield
+        finally:
+            for parameter, flag in flags:
+                parameter.requires_grad_(flag)

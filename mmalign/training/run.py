@@ -1,0 +1,194 @@
+"""Train a model on records: load, plan, wrap, resume or begin, save."""
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import LoraConfig, get_peft_model
+from rich.console import Console
+from torch import nn
+from transformers import set_seed
+
+from mmalign.errors import ConfigError
+from mmalign.media import FrameCache, FrameSampling
+from mmalign.models.families import ModelFamily, family_of
+from mmalign.objectives import ChosenObjective
+from mmalign.records import PreferencePair, Sample, content_id
+from mmalign.training.card import write_model_card
+from mmalign.training.checkpoints import begin_run, is_finished, mark_finished
+from mmalign.training.config import LoraSettings, TrainerConfig
+from mmalign.training.examples import Encoder, Example, ExampleDataset
+from mmalign.training.plan import count_tokens, fits, make_plan, plan_table
+from mmalign.training.preference import PreferenceTrainer
+from mmalign.training.reference import make_reference
+from mmalign.training.supervised import SupervisedTrainer
+from mmalign.training.trainer import AlignmentTrainer
+
+__all__ = ["train"]
+
+
+def train(
+    model_name_or_path: str,
+    records: Sequence[PreferencePair] | Sequence[Sample],
+    output_dir: Path,
+    *,
+    objective: ChosenObjective | None,
+    trainer: TrainerConfig,
+    lora: LoraSettings | None,
+    media: FrameSampling,
+    cache: FrameCache | None = None,
+    console: Console | None = None,
+) -> Path:
+    """Train, or go on where an interrupted run stopped; a finished run is left as it is.
+
+    Args:
+        model_name_or_path: Folder or hub name of the policy, which is also the reference unless
+            `trainer.reference` names another.
+        records: Pairs for an objective, samples with answers for supervised training.
+        output_dir: Gets checkpoints, trainer_log.jsonl, plan.json, the final model (the adapter
+            alone with LoRA) and its card.
+        objective: What to optimise on pairs; None trains on the samples' answers.
+        trainer: Optimiser, batches, reference.
+        lora: Adapter; None trains all weights.
+        media: How frames are sampled, as when the data was built.
+        cache: Decoded frames.
+        console: Where the plan is printed.
+
+    Returns:
+        The folder with the final model.
+
+    Raises:
+        ConfigError: No records, records too long, or the wrong number of processes.
+        CheckpointError: The folder holds a run with other data, model or settings.
+    """
+    if not records:
+        raise ConfigError(f"{output_dir}: there are no records to train on; look at the funnel")
+    _require_launched_processes()
+    manifest = _manifest(model_name_or_path, records, objective, trainer, lora, media)
+    resume_from = begin_run(output_dir, manifest)
+    if is_finished(output_dir):
+        return output_dir
+    set_seed(trainer.seed)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    dtype = torch.bfloat16 if trainer.bf16 and lora else torch.float32
+    family = family_of(model_name_or_path)
+    model, processor = family.load(model_name_or_path, dtype=dtype, device=device)
+    encoder = Encoder(family, processor, media, cache=cache)
+    encode: Callable[[Any], Example] = encoder.pair if objective else encoder.sample
+    dataset = _planned(records, encode, trainer, output_dir, console or Console())
+    model.config.use_cache = False
+    policy = _with_adapter(model, family, lora)
+    loop = _make_trainer(
+        policy, family, processor, dataset, objective, trainer, output_dir, manifest, dtype
+    )
+    loop.train(resume_from_checkpoint=str(resume_from) if resume_from else None)
+    loop.save_model(str(output_dir))
+    if loop.is_world_process_zero():
+        results = dict(loop.state.log_history[-1])
+        write_model_card(
+            output_dir,
+            base_model=model_name_or_path,
+            method=objective.name if objective else "sft",
+            settings=objective.config if objective else None,
+            trainer=trainer,
+            lora=lora,
+            records=records,
+            results=results,
+        )
+        mark_finished(output_dir, results)
+    loop.accelerator.wait_for_everyone()
+    return output_dir
+
+
+def _make_trainer(
+    policy: nn.Module,
+    family: ModelFamily,
+    processor: Any,  # transformers' processors share no typed base
+    dataset: ExampleDataset,
+    objective: ChosenObjective | None,
+    trainer: TrainerConfig,
+    output_dir: Path,
+    manifest: Mapping[str, Any],
+    dtype: torch.dtype,
+) -> AlignmentTrainer:
+    if objective is None:
+        return SupervisedTrainer(policy, family, processor, dataset, trainer, output_dir, manifest)
+    needs_reference = bool(objective.objective.needs & {"ref_logps", "token_kl"})
+    reference = (
+        make_reference(policy, family, trainer.reference, dtype=dtype) if needs_reference else None
+    )
+    return PreferenceTrainer(
+        policy,
+        family,
+        processor,
+        dataset,
+        trainer,
+        output_dir,
+        manifest,
+        objective=objective,
+        reference=reference,
+    )
+
+
+def _planned(
+    records: Sequence[PreferencePair] | Sequence[Sample],
+    encode: Callable[[Any], Example],
+    trainer: TrainerConfig,
+    output_dir: Path,
+    console: Console,
+) -> ExampleDataset:
+    """The records that fit, with the plan printed and saved."""
+    everything = ExampleDataset(records, encode)
+    plan = make_plan([count_tokens(everything[i]) for i in range(len(records))], trainer.max_length)
+    if int(os.environ.get("RANK", "0")) == 0:
+        plan.save(output_dir / "plan.json")
+        console.print(plan_table(plan))
+    kept = fits(plan, over_length=trainer.over_length)
+    return ExampleDataset([record for record in records if record.id in kept], encode)
+
+
+def _with_adapter(model: nn.Module, family: ModelFamily, lora: LoraSettings | None) -> nn.Module:
+    if lora is None:
+        return model
+    targets = list(lora.lora_target_modules or family.language_linears(model))  # type: ignore[arg-type]  # families load transformers models
+    config = LoraConfig(
+        r=lora.lora_r,
+        lora_alpha=lora.lora_alpha,
+        lora_dropout=lora.lora_dropout,
+        target_modules=targets,
+    )
+    return get_peft_model(model, config)
+
+
+def _manifest(
+    model_name_or_path: str,
+    records: Sequence[PreferencePair] | Sequence[Sample],
+    objective: ChosenObjective | None,
+    trainer: TrainerConfig,
+    lora: LoraSettings | None,
+    media: FrameSampling,
+) -> dict[str, Any]:
+    """What a resumed run must agree on."""
+    return {
+        "model": model_name_or_path,
+        "data": content_id([record.id for record in records]),
+        "num_records": len(records),
+        "objective": {"name": objective.name, **objective.config.model_dump(mode="json")}
+        if objective
+        else {"name": "sft"},
+        "trainer": trainer.model_dump(mode="json"),
+        "lora": lora.model_dump(mode="json") if lora else None,
+        "media": media.model_dump(mode="json"),
+        "num_processes": int(os.environ.get("WORLD_SIZE", "1")),
+    }
+
+
+def _require_launched_processes() -> None:
+    """A launcher that set WORLD_SIZE must also have set up the process group's address."""
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1 and "MASTER_ADDR" not in os.environ:
+        raise ConfigError(
+            "WORLD_SIZE is set but MASTER_ADDR is not; start several processes with torchrun "
+            "--nproc_per_node N"
+        )
