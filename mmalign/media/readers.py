@@ -1,0 +1,218 @@
+"""Decode chosen frames of a file with PyAV or decord: the same frames, upright, from both."""
+
+import functools
+import importlib.metadata
+import importlib.util
+import itertools
+from collections.abc import Iterator, Sequence
+from typing import Any, Literal, NamedTuple
+
+import av
+import numpy as np
+import numpy.typing as npt
+from av.video.reformatter import VideoReformatter
+
+from mmalign.errors import MediaCorruptError
+from mmalign.media.clip import Frames
+from mmalign.media.index import FrameIndex, media_errors, video_stream
+from mmalign.media.source import Source
+
+__all__ = [
+    "DecoderName",
+    "ReadFrames",
+    "choose_decoder",
+    "decoder_versions",
+    "read_frames",
+    "runs_of",
+]
+
+DecoderName = Literal["auto", "decord", "pyav"]
+
+SEEK_GAIN_FRAMES = 8
+"""A seek costs about as much as decoding this many frames: flush, re-read, refill."""
+
+_NUM_THREADS = 2
+
+_SMALL_PIXELS = 320 * 240
+"""Below it starting decoder threads costs more than they save."""
+
+
+class ReadFrames(NamedTuple):
+    """Decoded frames and who decoded them."""
+
+    frames: Frames
+    decoder: str
+
+
+def read_frames(
+    source: Source,
+    index: FrameIndex,
+    wanted: npt.NDArray[np.int64],
+    *,
+    size: tuple[int, int] | None,
+    decoder: DecoderName,
+) -> ReadFrames:
+    """The frames with the given numbers, in the given order, repeats allowed.
+
+    Args:
+        source: The file.
+        index: Its frames.
+        wanted: [F] frame numbers in presentation order.
+        size: Height and width to scale to while converting colours.
+        decoder: `auto` lets `choose_decoder` decide; where decord fails, PyAV is asked.
+
+    Raises:
+        MediaError: A wanted frame cannot be decoded; the message says at what time.
+    """
+    unique, places = np.unique(wanted, return_inverse=True)
+    chosen = decoder if decoder != "auto" else choose_decoder(index, unique)
+    if chosen == "decord":
+        try:
+            frames = _read_decord(source, index, unique, size)
+        except MediaCorruptError:
+            if decoder == "decord":
+                raise
+            chosen = "pyav"
+    if chosen == "pyav":
+        frames = _read_pyav(source, index, unique, size)
+    repeated = len(unique) != len(wanted) or bool(np.any(unique != wanted))
+    return ReadFrames(frames[places] if repeated else frames, _named(chosen))
+
+
+def choose_decoder(index: FrameIndex, wanted: npt.NDArray[np.int64]) -> Literal["decord", "pyav"]:
+    """The decoder that reads these frames sooner."""
+    return "pyav"
+
+
+@functools.cache
+def decoder_versions() -> dict[str, str]:
+    """Installed decoders; part of a cached frame's key."""
+    versions = {"pyav": av.__version__}
+    if importlib.util.find_spec("decord") is not None:
+        versions["decord"] = importlib.metadata.version("decord")
+    return versions
+
+
+class Run(NamedTuple):
+    """Frames that one stretch of decoding passes by."""
+
+    key_frame: int
+    """Where decoding starts; 0 is the start of the file."""
+    wanted: list[int]
+
+
+def runs_of(wanted: Sequence[int], key_frames: Sequence[int]) -> list[Run]:
+    """Split rising frame numbers where jumping to a key frame beats decoding on."""
+    keys = np.asarray(key_frames if key_frames else [0])
+    runs: list[Run] = []
+    position = 0
+    for number in wanted:
+        key = int(keys[max(int(np.searchsorted(keys, number, side="right")) - 1, 0)])
+        if not runs or key > position + SEEK_GAIN_FRAMES:
+            runs.append(Run(key if key > position + SEEK_GAIN_FRAMES else 0, []))
+        runs[-1].wanted.append(number)
+        position = number + 1
+    return runs
+
+
+def _read_pyav(
+    source: Source, index: FrameIndex, wanted: npt.NDArray[np.int64], size: tuple[int, int] | None
+) -> Frames:
+    height, width = size or (index.info.height, index.info.width)
+    frames = np.empty((len(wanted), height, width, 3), dtype=np.uint8)
+    row_of = {int(number): row for row, number in enumerate(wanted)}
+    key_frames = index.info.key_frames if index.seekable else ()
+    # the second attempt is for a seek that landed behind its key frame
+    for runs in (runs_of(list(row_of), key_frames), None):
+        with media_errors(source), av.open(source.handle(), "r") as container:
+            for run in runs or [Run(0, sorted(row_of))]:
+                for number, picture in _decode(container, source, index, run, (height, width)):
+                    frames[row_of.pop(number)] = picture
+        if not row_of:
+            return frames
+    raise _undecodable(source, index, sorted(row_of))
+
+
+def _decode(
+    container: Any, source: Source, index: FrameIndex, run: Run, size: tuple[int, int]
+) -> Iterator[tuple[int, Frames]]:
+    stream = video_stream(container, source)
+    codec = stream.codec_context
+    if not codec.is_open:
+        small = codec.width * codec.height <= _SMALL_PIXELS
+        codec.thread_count = 1 if small else _NUM_THREADS
+        stream.thread_type = "NONE" if small else "AUTO"
+    if run.key_frame:
+        container.seek(int(index.pts[run.key_frame]), stream=stream)
+    number_of = {int(index.pts[number]): number for number in run.wanted}
+    counted = itertools.count()
+    converter = VideoReformatter()  # kept: its tables cost as much as decoding a small frame
+    left = set(run.wanted)
+    turns = index.info.rotation // 90
+    height, width = size if turns % 2 == 0 else size[::-1]
+    for packet in container.demux(stream):
+        if index.seekable:
+            # frames that nothing refers to and nobody wants are not decoded: half of the work
+            codec.skip_frame = "DEFAULT" if packet.pts in number_of else "NONREF"
+        for frame in _frames_of(packet, source, index):
+            number = number_of.get(frame.pts) if index.seekable else next(counted)
+            if number not in left or (index.seekable and frame.is_corrupt):
+                continue
+            left.discard(number)
+            picture = converter.reformat(frame, width, height, "rgb24", threads=1).to_ndarray()
+            yield number, np.rot90(picture, turns) if turns else picture
+        if not left:
+            return
+
+
+def _frames_of(packet: Any, source: Source, index: FrameIndex) -> list[Any]:
+    try:
+        return packet.decode()  # type: ignore[no-any-return]  # PyAV's stubs leave it open
+    except av.error.FFmpegError as error:
+        time_s = 0.0
+        if packet.pts is not None:
+            nearest = min(int(np.searchsorted(index.pts, packet.pts)), len(index.pts) - 1)
+            time_s = float(index.timestamps_s[nearest])
+        raise MediaCorruptError(
+            f"{source.name}: a packet at {time_s:.3f} s cannot be decoded ({error.strerror}); "
+            f"end the time range before it, fetch the file again or drop the sample"
+        ) from error
+
+
+def _read_decord(
+    source: Source, index: FrameIndex, wanted: npt.NDArray[np.int64], size: tuple[int, int] | None
+) -> Frames:
+    import decord  # loads FFmpeg a second time: only where it is used
+
+    decord.logging.set_level(decord.logging.QUIET)
+    height, width = size or (-1, -1)
+    small = index.info.width * index.info.height <= _SMALL_PIXELS
+    try:
+        reader = decord.VideoReader(
+            source.handle(), width=width, height=height, num_threads=1 if small else _NUM_THREADS
+        )
+        found = len(reader)
+        if found == index.info.num_frames:
+            return np.asarray(reader.get_batch(wanted).asnumpy(), dtype=np.uint8)
+    except (decord.DECORDError, RuntimeError, IndexError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise MediaCorruptError(
+            f"{source.name}: decord cannot read it ({reason}); try decoder='pyav'"
+        ) from error
+    raise MediaCorruptError(
+        f"{source.name}: decord counts {found} frames, the packets hold {index.info.num_frames}; "
+        f"its frame numbers would be wrong. Use decoder='pyav'"
+    )
+
+
+def _undecodable(source: Source, index: FrameIndex, missing: Sequence[int]) -> MediaCorruptError:
+    time_s = float(index.timestamps_s[missing[0]])
+    return MediaCorruptError(
+        f"{source.name}: frame {missing[0]} at {time_s:.3f} s and {len(missing) - 1} further "
+        f"wanted frames do not decode, expected {index.info.num_frames} good frames; end the "
+        f"time range before {time_s:.3f} s, fetch the file again or drop the sample"
+    )
+
+
+def _named(decoder: str) -> str:
+    return f"{decoder}-{decoder_versions()[decoder]}"
