@@ -1,14 +1,23 @@
 """What flows from readers through agents to trainers: samples, messages, media, pairs, lineage."""
 
-from mmalign.records.base import Record, canonical_json, content_id
+from mmalign.records.base import JsonDict, Record, canonical_json, content_id
+from mmalign.records.jsonl import read_jsonl, write_jsonl
 from mmalign.records.lineage import DroppedSample, Lineage
 from mmalign.records.media import MediaOperation, MediaRef
 from mmalign.records.messages import MediaPart, Message, Part, TextPart, ToolCall, text_of, user
 from mmalign.records.pairs import PreferencePair, Response, Span
 from mmalign.records.samples import Sample
+from mmalign.records.spans import (
+    differing_phrases,
+    differing_spans,
+    parse_tagged,
+    phrase_ids_of,
+    write_tagged,
+)
 
 __all__ = [
     "DroppedSample",
+    "JsonDict",
     "Lineage",
     "MediaOperation",
     "MediaPart",
@@ -24,6 +33,13 @@ __all__ = [
     "ToolCall",
     "canonical_json",
     "content_id",
+    "differing_phrases",
+    "differing_spans",
+    "parse_tagged",
+    "phrase_ids_of",
+    "read_jsonl",
     "text_of",
     "user",
+    "write_jsonl",
+    "write_tagged",
 ]

@@ -1,8 +1,10 @@
 """Where a record came from, and records of what was left out."""
 
-from typing import Any, Literal
+from typing import Literal
 
-from mmalign.records.base import Record
+from pydantic import FiniteFloat
+
+from mmalign.records.base import JsonDict, Record
 from mmalign.records.media import MediaOperation
 
 __all__ = ["DroppedSample", "Lineage"]
@@ -19,7 +21,7 @@ class Lineage(Record):
     policy: str | None = None
     """Name and revision of the model that answered."""
     judge: str | None = None
-    sampling: dict[str, Any] = {}
+    sampling: JsonDict = {}
     seed: int | None = None
     source: str | None = None
     """Data set that the sample came from."""
@@ -29,9 +31,9 @@ class Lineage(Record):
     """What was done to the clip before the policy was asked."""
     tags: dict[str, str] = {}
     """Keys that the trainer splits its metrics by: question type, error category, route."""
-    votes: dict[str, Any] = {}
+    votes: JsonDict = {}
     """What the judges said."""
-    cost: float = 0.0
+    cost: FiniteFloat = 0.0
     """Money spent on the sample so far, in the price table's currency."""
     num_tokens: int = 0
     created_at: str | None = None

@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from mmalign.records.base import Record
+from mmalign.records.base import JsonDict, Record
 
 __all__ = ["MediaOperation", "MediaRef"]
 
@@ -13,7 +13,7 @@ class MediaOperation(Record):
     """One seeded change to a clip, applied each time the clip is decoded."""
 
     name: str
-    params: dict[str, Any] = {}
+    params: JsonDict = {}
     seed: int | None = None
     """Together with `name` and `params` it fixes the result bit for bit."""
     stage: Literal["before_sampling", "after_sampling"] = "after_sampling"
@@ -42,6 +42,13 @@ class MediaRef(Record):
                 f"give start_s < end_s"
             )
         return self
+
+    def id_content(self) -> dict[str, Any]:
+        """Without the URI where the content hash is known: a moved file keeps its records' ids."""
+        content = super().id_content()
+        if self.content_hash is not None:
+            del content["uri"]
+        return content
 
     def then(self, *operations: MediaOperation) -> Self:
         """The same media with further operations after those it has."""

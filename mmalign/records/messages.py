@@ -1,6 +1,7 @@
 """Chat messages with typed parts, in OpenAI's roles."""
 
-from typing import Annotated, Literal
+from collections.abc import Set
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
@@ -30,7 +31,10 @@ Part = Annotated[TextPart | MediaPart, Field(discriminator="type")]
 class ToolCall(Record):
     """A call that an assistant asks for; the arguments stay the text that was written."""
 
+    not_in_id: ClassVar[Set[str]] = frozenset()
+
     id: str | None = None
+    """The server's name of the call, which the tool's turn repeats as `tool_call_id`."""
     name: str
     arguments: str
     """JSON text, never a parsed object: Arrow would add null keys to it."""

@@ -1,10 +1,10 @@
 """Preference pairs whose sides may differ in text, in media, in tools, or in all."""
 
-from typing import Any, Self
+from typing import Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, FiniteFloat, model_validator
 
-from mmalign.records.base import Record
+from mmalign.records.base import JsonDict, Record
 from mmalign.records.lineage import Lineage
 from mmalign.records.media import MediaRef
 from mmalign.records.messages import Message
@@ -40,7 +40,7 @@ class Response(Record):
     """JSON schemas of the tools on this side; None leaves the pair's."""
     spans: tuple[Span, ...] = ()
     """Offsets into `text`."""
-    score: float | None = None
+    score: FiniteFloat | None = None
 
     @property
     def text(self) -> str:
@@ -73,7 +73,7 @@ class PreferencePair(Record):
     rejected: Response
     tools: tuple[str, ...] = ()
     """JSON schemas, as text."""
-    metadata: dict[str, Any] = {}
+    metadata: JsonDict = {}
     lineage: Lineage = Lineage()
 
     @property
@@ -94,11 +94,8 @@ class PreferencePair(Record):
                     f"{named}: the {name} side replaces {len(side.media)} media, the prompt has "
                     f"{len(self.media)}; replace all of them, in order"
                 )
-        same_text = [m.model_dump() for m in self.chosen.messages] == [
-            m.model_dump() for m in self.rejected.messages
-        ] or self.chosen.text.strip() == self.rejected.text.strip() != ""
         if (
-            same_text
+            _turns(self.chosen) == _turns(self.rejected)
             and (self.chosen.media or self.media) == (self.rejected.media or self.media)
             and self.chosen.tools == self.rejected.tools
         ):
@@ -109,3 +106,11 @@ class PreferencePair(Record):
         if not self.id:
             object.__setattr__(self, "id", self.content_id())
         return self
+
+
+def _turns(side: Response) -> list[tuple[object, ...]]:
+    """What a side says and calls: two answers that differ in white space only are the same."""
+    return [
+        (turn.role, turn.text.strip(), turn.media, [(c.name, c.arguments) for c in turn.tool_calls])
+        for turn in side.messages
+    ]

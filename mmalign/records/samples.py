@@ -1,10 +1,10 @@
 """What a data set's reader yields."""
 
-from typing import Any, Self
+from typing import Self
 
 from pydantic import Field, model_validator
 
-from mmalign.records.base import Record
+from mmalign.records.base import JsonDict, Record
 from mmalign.records.media import MediaRef
 from mmalign.records.messages import Message
 
@@ -26,7 +26,7 @@ class Sample(Record):
     """Questions that are scored together (a basic question and its hallucinated twin)."""
     boxes: tuple[tuple[float, float, float, float], ...] | None = None
     tests: tuple[str, ...] | None = None
-    metadata: dict[str, Any] = {}
+    metadata: JsonDict = {}
     """What the reader knows besides: `dataset`, `subset`, `question_type` ..."""
 
     @property

@@ -100,14 +100,20 @@ def parse_tagged(text: str, *, drop_spaces: bool = False) -> TaggedText:
     return TaggedText("".join(plain), tuple(spans))
 
 
-def write_tagged(text: str, spans: Sequence[Span]) -> str:
+def write_tagged(text: str, spans: Sequence[Span], *, add_spaces: bool = False) -> str:
     """The text with `<MASK>` marks around its spans; the inverse of `parse_tagged`.
+
+    Args:
+        text: The response.
+        spans: Its differing phrases, in any order; phrase ids are not written.
+        add_spaces: Put a space inside each mark, as the released RRPO files do.
 
     Raises:
         RecordError: Spans overlap or lie outside the text, or the text holds a mark already.
     """
     if found := _MARK.search(text):
         raise _bad_mark(text, found.start(), "the plain text holds a mark already")
+    pad = " " if add_spaces else ""
     pieces: list[str] = []
     end = 0
     for span in sorted(spans, key=lambda item: item.start):
@@ -121,7 +127,8 @@ def write_tagged(text: str, spans: Sequence[Span]) -> str:
                 f"span {span.start}-{span.end} lies outside the text of {len(text)} characters: "
                 f"{text[:60]!r}"
             )
-        pieces += [text[end : span.start], OPEN_MARK, text[span.start : span.end], CLOSE_MARK]
+        phrase = f"{OPEN_MARK}{pad}{text[span.start : span.end]}{pad}{CLOSE_MARK}"
+        pieces += [text[end : span.start], phrase]
         end = span.end
     return "".join((*pieces, text[end:]))
 
