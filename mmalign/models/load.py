@@ -1,0 +1,86 @@
+"""The model that a recipe describes."""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Annotated, Any
+
+from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler, SerializeAsAny, TypeAdapter
+from pydantic_core import CoreSchema, core_schema
+
+from mmalign.config import Config
+from mmalign.errors import ConfigError
+from mmalign.models.protocol import ChatModel
+
+if TYPE_CHECKING:
+    from mmalign.media import FrameSampling
+
+__all__ = ["ModelConfig", "load_model"]
+
+
+def load_model(config: "ModelConfig", sampling: "FrameSampling") -> ChatModel:
+    """A client of a server, or the weights in this process.
+
+    Raises:
+        ConfigError: The settings belong to no backend.
+    """
+    backend = getattr(config, "backend", None)
+    if backend == "openai":
+        from mmalign.models.openai import OpenAIChatModel, OpenAIModelConfig
+
+        assert isinstance(config, OpenAIModelConfig)
+        return OpenAIChatModel(config, sampling)
+    if backend == "transformers":
+        from mmalign.models.local import TransformersChatModel, TransformersModelConfig
+
+        assert isinstance(config, TransformersModelConfig)
+        return TransformersChatModel.load(config, sampling)
+    raise ConfigError(
+        f"{type(config).__name__}: backend {backend!r} is neither openai nor transformers"
+    )
+
+
+def _openai_config() -> type[Config]:
+    from mmalign.models.openai import OpenAIModelConfig
+
+    return OpenAIModelConfig
+
+
+def _transformers_config() -> type[Config]:
+    from mmalign.models.local import TransformersModelConfig
+
+    return TransformersModelConfig
+
+
+_BACKENDS: dict[str, Callable[[], type[Config]]] = {
+    "openai": _openai_config,
+    "transformers": _transformers_config,
+}
+
+
+class _ByBackend:
+    """Picks the class by `backend`, and imports only that backend."""
+
+    def __get_pydantic_core_schema__(
+        self, source: Any, handler: GetCoreSchemaHandler
+    ) -> CoreSchema:
+        return core_schema.no_info_before_validator_function(_validated, handler(source))
+
+    def __get_pydantic_json_schema__(
+        self, schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> dict[str, Any]:
+        options = [TypeAdapter(config_class()).json_schema() for config_class in _BACKENDS.values()]
+        return {"oneOf": options}
+
+
+def _validated(value: Any) -> Any:
+    if isinstance(value, Config):
+        return value
+    backend = value.get("backend") if isinstance(value, dict) else None
+    if backend not in _BACKENDS:
+        raise ValueError(
+            f"a model is a mapping with backend: {' or '.join(_BACKENDS)}, found {value!r:.80}"
+        )
+    return _BACKENDS[backend]().model_validate(value)
+
+
+ModelConfig = Annotated[SerializeAsAny[Config], _ByBackend()]
+"""Settings of a model, discriminated by `backend`."""

@@ -1,0 +1,1 @@
+"""Fakes and helpers for tests, of the engine and of plug-ins."""
