@@ -295,10 +295,43 @@ def test_placeholder_in_a_text_is_refused(text: str) -> None:
         tiny.family.encode_completion(tiny.processor, [user("What?")], [text_of(text)])
 
 
+@pytest.mark.parametrize("kind", PROMPTS)
+def test_ids_are_those_of_the_processor(seeing: TinyModel, kind: str) -> None:
+    refs, media = PROMPTS[kind]
+    processor = seeing.processor
+    token = {"video": processor.video_token, "image": processor.image_token}
+    images = [item for item in media if not isinstance(item, VideoClip)]
+    videos = [item.frames for item in media if isinstance(item, VideoClip)]
+    text = processor.apply_chat_template(
+        [
+            {"role": "system", "content": [{"type": "text", "text": "Be brief."}]},
+            {"role": "user", "content": [{"type": r.kind} for r in refs]},
+        ],
+        add_generation_prompt=True,
+    ).replace("<|im_end|>\n<|im_start|>assistant", "What moves?<|im_end|>\n<|im_start|>assistant")
+    assert text.count(token["video"]) == len(videos)
+    expected = processor(text=text, images=[images] if images else None, videos=videos or None)[
+        "input_ids"
+    ][0]
+    assert encode(seeing, refs, media).input_ids.tolist() == list(expected)
+
+
+def test_prepared_media_serve_several_questions(seeing: TinyModel) -> None:
+    prepared = seeing.family.prepare_media(seeing.processor, [tiny_clip(4)])
+    for question in ("What moves?", "How many?"):
+        one, other = (
+            seeing.family.encode_prompt(seeing.processor, [user(question, CLIP)], media)
+            for media in (prepared, [tiny_clip(4)])
+        )
+        assert torch.equal(one.input_ids, other.input_ids)
+        assert all(torch.equal(one.media[key], other.media[key]) for key in other.media)
+        assert one.media is prepared.tensors
+
+
 def test_media_must_match_their_references(seeing: TinyModel) -> None:
     with pytest.raises(RecordError, match="names 1 media, 2 decoded"):
         encode(seeing, [CLIP], [tiny_clip(), tiny_clip()])
-    with pytest.raises(RecordError, match="a video was decoded to ndarray"):
+    with pytest.raises(RecordError, match="names video, image came"):
         encode(seeing, [CLIP], [tiny_image()])
     with pytest.raises(CapabilityError, match="no sound"):
         encode(seeing, [MediaRef(kind="audio", uri="a.wav")], [tiny_image()])

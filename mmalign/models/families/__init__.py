@@ -12,6 +12,7 @@ from mmalign.models.families.protocol import (
     EncodedCompletion,
     EncodedPrompt,
     ModelFamily,
+    PreparedMedia,
 )
 from mmalign.models.families.qwen2_5_vl import Qwen25VL
 
@@ -21,6 +22,7 @@ __all__ = [
     "EncodedCompletion",
     "EncodedPrompt",
     "ModelFamily",
+    "PreparedMedia",
     "family_for",
     "family_of",
 ]

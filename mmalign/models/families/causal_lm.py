@@ -11,7 +11,12 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_N
 from mmalign.errors import CapabilityError, RecordError
 from mmalign.models.families.chat import Render, encode_answer, plain_render, template_render
 from mmalign.models.families.loading import bare_model, linear_names, load_model, load_processor
-from mmalign.models.families.protocol import DecodedMedia, EncodedCompletion, EncodedPrompt
+from mmalign.models.families.protocol import (
+    DecodedMedia,
+    EncodedCompletion,
+    EncodedPrompt,
+    PreparedMedia,
+)
 from mmalign.records import Message
 
 __all__ = ["CausalLM"]
@@ -47,17 +52,28 @@ class CausalLM:
         self.head(model)  # refuses before anything is computed
         return model, load_processor(AutoTokenizer, path, revision=revision)
 
+    def prepare_media(self, processor: Any, media: Sequence[DecodedMedia]) -> PreparedMedia:
+        """Nothing, since there are no media.
+
+        Raises:
+            CapabilityError: There are.
+        """
+        del processor
+        if media:
+            raise CapabilityError(f"{len(media)} media were given to a model that reads text only")
+        return PreparedMedia({}, (), ())
+
     def encode_prompt(
         self,
         processor: Any,
         messages: Sequence[Message],
-        media: Sequence[DecodedMedia],
+        media: Sequence[DecodedMedia] | PreparedMedia,
         *,
         tools: Sequence[str] = (),
     ) -> EncodedPrompt:
         """Ids of the rendered chat, or of the texts joined where there is no chat template."""
-        if media:
-            raise RecordError(f"{len(media)} media were given to a model that reads text only")
+        if not isinstance(media, PreparedMedia):
+            self.prepare_media(processor, media)
         text = _render(processor, tools)(messages, True)
         ids = processor(text, add_special_tokens=not processor.chat_template)["input_ids"]
         if not ids:

@@ -1,6 +1,7 @@
 """LLaVA-OneVision: a per-frame tower, pooled clips, plain positions."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -18,14 +19,16 @@ from mmalign.models.families.protocol import (
     DecodedMedia,
     EncodedCompletion,
     EncodedPrompt,
+    PreparedMedia,
 )
 from mmalign.models.families.vision import (
     IMAGE,
     MEDIA_ORDER,
     VIDEO,
+    encode_chat,
     in_order,
     join_orders,
-    process_prompt,
+    process_media,
 )
 from mmalign.records import Message
 
@@ -62,26 +65,30 @@ class LlavaOnevision:
         )
         return model, load_processor(AutoProcessor, path, revision=revision)
 
+    def prepare_media(self, processor: Any, media: Sequence[DecodedMedia]) -> PreparedMedia:
+        """Resized frames; a lone picture is cut into tiles, several are shrunk to one each."""
+        features, prepared = process_media(processor, media)
+        tensors: dict[str, Tensor] = {}
+        if "pixel_values" in features:
+            tensors["pixel_values"] = torch.stack(list(features["pixel_values"]))
+            for key in ("image_sizes", "batch_num_images"):
+                tensors[key] = torch.as_tensor(features[key])
+        if "pixel_values_videos" in features:
+            tensors |= _stack_clips(list(features["pixel_values_videos"]))
+        return replace(prepared, tensors=tensors)
+
     def encode_prompt(
         self,
         processor: Any,
         messages: Sequence[Message],
-        media: Sequence[DecodedMedia],
+        media: Sequence[DecodedMedia] | PreparedMedia,
         *,
         tools: Sequence[str] = (),
     ) -> EncodedPrompt:
-        """Ids and tensors; a lone picture is cut into tiles, several are shrunk to one each."""
-        inputs = process_prompt(processor, messages, media, tools=tools)
-        tensors: dict[str, Tensor] = {}
-        if "pixel_values" in inputs.features:
-            tensors["pixel_values"] = torch.stack(list(inputs.features["pixel_values"]))
-            for key in ("image_sizes", "batch_num_images"):
-                tensors[key] = torch.as_tensor(inputs.features[key])
-        if "pixel_values_videos" in inputs.features:
-            tensors |= _stack_clips(list(inputs.features["pixel_values_videos"]))
-        if inputs.order is not None:
-            tensors[MEDIA_ORDER] = inputs.order
-        return EncodedPrompt(inputs.input_ids, tensors, inputs.token_types)
+        """Ids and tensors of a prompt that ends where the assistant's answer begins."""
+        if not isinstance(media, PreparedMedia):
+            media = self.prepare_media(processor, media)
+        return encode_chat(processor, messages, media, tools=tools)
 
     def encode_completion(
         self, processor: Any, messages: Sequence[Message], completion: Sequence[Message]

@@ -12,10 +12,22 @@ from transformers import PreTrainedModel
 from mmalign.media import AudioClip, VideoClip
 from mmalign.records import Message
 
-__all__ = ["DecodedMedia", "EncodedCompletion", "EncodedPrompt", "ModelFamily"]
+__all__ = ["DecodedMedia", "EncodedCompletion", "EncodedPrompt", "ModelFamily", "PreparedMedia"]
 
 DecodedMedia = VideoClip | AudioClip | np.ndarray[Any, np.dtype[np.uint8]]
 """A clip, a sound, or a picture [H, W, 3]."""
+
+
+@dataclass(frozen=True)
+class PreparedMedia:
+    """Media of one prompt behind the processor; goes with any text that names them."""
+
+    tensors: Mapping[str, Tensor]
+    """Media arguments of the model's forward, as in `EncodedPrompt.media`."""
+    kinds: tuple[int, ...]
+    """Token type of each medium, in order."""
+    num_tokens: tuple[int, ...]
+    """Tokens of each medium."""
 
 
 @dataclass(frozen=True)
@@ -55,15 +67,38 @@ class ModelFamily(Protocol):
     model_types: frozenset[str]
     """`config.model_type`s that it serves."""
 
-    def load(self, path: str, *, dtype: torch.dtype, device: str) -> tuple[PreTrainedModel, Any]:
-        """Model (eval mode) and processor (or tokenizer) from a folder or hub name."""
+    def load(
+        self,
+        path: str,
+        *,
+        dtype: torch.dtype,
+        device: str,
+        revision: str | None = None,
+        attn_implementation: str | None = None,
+    ) -> tuple[PreTrainedModel, Any]:
+        """Model (eval mode) and processor (or tokenizer) from a folder or hub name.
+
+        Raises:
+            ConfigError: They are not there, or the weights are not safetensors.
+        """
+        ...
+
+    def prepare_media(
+        self,
+        processor: Any,  # transformers' processors share no typed base
+        media: Sequence[DecodedMedia],
+    ) -> PreparedMedia:
+        """Media as the processor makes them, once for all prompts about them.
+
+        It takes about a hundred times as long as encoding the text of a short question.
+        """
         ...
 
     def encode_prompt(
         self,
-        processor: Any,  # transformers' processors share no typed base
+        processor: Any,
         messages: Sequence[Message],
-        media: Sequence[DecodedMedia],
+        media: Sequence[DecodedMedia] | PreparedMedia,
         *,
         tools: Sequence[str] = (),
     ) -> EncodedPrompt:
@@ -72,7 +107,8 @@ class ModelFamily(Protocol):
         Args:
             processor: The one that `load` gave.
             messages: The prompt.
-            media: Decoded media of the messages, in order. Frames are never sampled again.
+            media: Decoded media of the messages, in order, or what `prepare_media` made of them.
+                Frames are never sampled again.
             tools: JSON schemas as text.
         """
         ...

@@ -1,6 +1,7 @@
 """Qwen2.5-VL and Qwen2-VL: frames in pairs, any size, positions in time, height and width."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -10,14 +11,20 @@ from transformers.models.qwen2_vl.video_processing_qwen2_vl import smart_resize
 
 from mmalign.models.families.chat import encode_answer, template_render
 from mmalign.models.families.loading import bare_model, linear_names, load_model, load_processor
-from mmalign.models.families.protocol import DecodedMedia, EncodedCompletion, EncodedPrompt
+from mmalign.models.families.protocol import (
+    DecodedMedia,
+    EncodedCompletion,
+    EncodedPrompt,
+    PreparedMedia,
+)
 from mmalign.models.families.vision import (
     IMAGE,
     MEDIA_ORDER,
     VIDEO,
+    encode_chat,
     in_order,
     join_orders,
-    process_prompt,
+    process_media,
 )
 from mmalign.records import Message
 
@@ -59,28 +66,30 @@ class Qwen25VL:
         )
         return model, load_processor(AutoProcessor, path, revision=revision)
 
+    def prepare_media(self, processor: Any, media: Sequence[DecodedMedia]) -> PreparedMedia:
+        """Patches; an odd number of frames is evened by showing the last one twice."""
+        features, prepared = process_media(
+            processor,
+            media,
+            cap_pixels_per_frame=_capped(processor),  # None would log a warning
+        )
+        return replace(
+            prepared,
+            tensors={key: torch.as_tensor(features[key]) for key in _KEYS if key in features},
+        )
+
     def encode_prompt(
         self,
         processor: Any,
         messages: Sequence[Message],
-        media: Sequence[DecodedMedia],
+        media: Sequence[DecodedMedia] | PreparedMedia,
         *,
         tools: Sequence[str] = (),
     ) -> EncodedPrompt:
-        """Ids and tensors; an odd number of frames is evened by showing the last one twice."""
-        inputs = process_prompt(
-            processor,
-            messages,
-            media,
-            tools=tools,
-            cap_pixels_per_frame=_capped(processor),  # None would log a warning
-        )
-        tensors = {
-            key: torch.as_tensor(inputs.features[key]) for key in _KEYS if key in inputs.features
-        }
-        if inputs.order is not None:
-            tensors[MEDIA_ORDER] = inputs.order
-        return EncodedPrompt(inputs.input_ids, tensors, inputs.token_types)
+        """Ids and tensors of a prompt that ends where the assistant's answer begins."""
+        if not isinstance(media, PreparedMedia):
+            media = self.prepare_media(processor, media)
+        return encode_chat(processor, messages, media, tools=tools)
 
     def encode_completion(
         self, processor: Any, messages: Sequence[Message], completion: Sequence[Message]

@@ -1,8 +1,8 @@
 """What the families that see have in common: processor calls, order of media, their features."""
 
-import re
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from itertools import groupby
+from typing import Any
 
 import numpy as np
 import torch
@@ -10,19 +10,19 @@ from torch import Tensor
 from transformers.video_utils import VideoMetadata
 
 from mmalign.errors import CapabilityError, RecordError
-from mmalign.media import VideoClip
+from mmalign.media import AudioClip, VideoClip
 from mmalign.models.families.chat import template_render
-from mmalign.models.families.protocol import DecodedMedia
+from mmalign.models.families.protocol import DecodedMedia, EncodedPrompt, PreparedMedia
 from mmalign.records import Message
 
 __all__ = [
     "IMAGE",
     "MEDIA_ORDER",
     "VIDEO",
-    "VisionInputs",
+    "encode_chat",
     "in_order",
     "join_orders",
-    "process_prompt",
+    "process_media",
     "sampled_fps",
 ]
 
@@ -34,52 +34,39 @@ MEDIA_ORDER = "media_order"
 pictures and clips are mixed, and is no argument of the model's forward."""
 
 
-class VisionInputs(NamedTuple):
-    """What a processor makes of a prompt."""
+def process_media(
+    processor: Any, media: Sequence[DecodedMedia], **video_options: Any
+) -> tuple[dict[str, Any], PreparedMedia]:
+    """Call the processor on pictures and on frames as they are.
 
-    input_ids: Tensor
-    token_types: Tensor
-    features: dict[str, Any]
-    """Everything else that it returned; clips may be a list of one tensor each."""
-    order: Tensor | None
-    """The value for MEDIA_ORDER."""
-
-
-def process_prompt(
-    processor: Any,
-    messages: Sequence[Message],
-    media: Sequence[DecodedMedia],
-    *,
-    tools: Sequence[str],
-    **processor_options: Any,
-) -> VisionInputs:
-    """Render the chat, check its media, and call the processor on frames as they are.
+    Returns:
+        What it returned besides ids, and the same media with kinds and token counts, whose
+        tensors the caller fills in.
 
     Raises:
-        CapabilityError: A medium is of a kind that the model does not read.
-        RecordError: Media and references do not match, or a text names a placeholder.
+        CapabilityError: There is sound among the media.
     """
-    images, videos = _sorted_media(messages, media)
-    text = template_render(processor, with_parts=True, tools=tools)(messages, True)
-    pattern = f"({re.escape(processor.image_token)})|({re.escape(processor.video_token)})"
-    order = [IMAGE if match.group(1) else VIDEO for match in re.finditer(pattern, text)]
-    if (order.count(IMAGE), order.count(VIDEO)) != (len(images), len(videos)):
-        raise RecordError(
-            f"the prompt has {len(images)} pictures and {len(videos)} clips, its text "
-            f"{order.count(IMAGE)} times {processor.image_token} and {order.count(VIDEO)} times "
-            f"{processor.video_token}. Remove placeholders from the texts of the messages (media "
-            f"parts get theirs from the chat template)"
+    if any(isinstance(item, AudioClip) for item in media):
+        raise CapabilityError(
+            "the model reads pictures and clips, no sound; remove the audio or choose a model "
+            "that hears"
         )
+    images = [item for item in media if isinstance(item, np.ndarray)]
+    videos = [item for item in media if isinstance(item, VideoClip)]
+    kinds = tuple(VIDEO if isinstance(item, VideoClip) else IMAGE for item in media)
+    if not media:
+        return {}, PreparedMedia({}, (), ())
+    placeholders = [processor.image_token] * len(images) + [processor.video_token] * len(videos)
     features = dict(
         processor(
-            text=[text],
+            text=["\n".join(placeholders)],
             images=[images] if images else None,
             videos=[clip.frames for clip in videos] or None,
             videos_kwargs={
                 "do_sample_frames": False,
                 "video_metadata": [_metadata(clip) for clip in videos],
                 "input_data_format": "channels_last",
-                **processor_options,
+                **video_options,
             }
             if videos
             else {},
@@ -88,15 +75,51 @@ def process_prompt(
             return_mm_token_type_ids=True,
         )
     )
-    features.pop("attention_mask", None)
-    features.pop("video_metadata", None)
-    ids = torch.tensor(features.pop("input_ids")[0], dtype=torch.int64)
-    types = torch.tensor(features.pop("mm_token_type_ids")[0], dtype=torch.int64)
-    assert ((ids == processor.image_token_id) == (types == IMAGE)).all()
-    assert ((ids == processor.video_token_id) == (types == VIDEO)).all()
-    assert bool(types.any()) == bool(media)
-    mixed = len(set(order)) > 1
-    return VisionInputs(ids, types, features, torch.tensor(order) if mixed else None)
+    runs = [
+        (kind, len(list(run)))
+        for kind, run in groupby(features.pop("mm_token_type_ids")[0])
+        if kind
+    ]
+    assert [kind for kind, _ in runs] == sorted(kinds)  # else Qwen would take text positions
+    counts = {kind: iter([n for k, n in runs if k == kind]) for kind in (IMAGE, VIDEO)}
+    for key in ("input_ids", "attention_mask", "video_metadata"):
+        features.pop(key, None)
+    return features, PreparedMedia({}, kinds, tuple(next(counts[kind]) for kind in kinds))
+
+
+def encode_chat(
+    processor: Any, messages: Sequence[Message], media: PreparedMedia, *, tools: Sequence[str]
+) -> EncodedPrompt:
+    """Ids of the rendered chat, each placeholder repeated once per token of its medium.
+
+    Raises:
+        CapabilityError: The prompt names sound.
+        RecordError: Media and references do not match, or a text names a placeholder.
+    """
+    _require_same_media(messages, media)
+    text = template_render(processor, with_parts=True, tools=tools)(messages, True)
+    ids = torch.tensor(processor.tokenizer(text, add_special_tokens=False)["input_ids"])
+    types = torch.zeros_like(ids)
+    types[ids == processor.image_token_id] = IMAGE
+    types[ids == processor.video_token_id] = VIDEO
+    order = types[types > 0]
+    if sorted(order.tolist()) != sorted(media.kinds):
+        found = [int((types == kind).sum()) for kind in (IMAGE, VIDEO)]
+        raise RecordError(
+            f"the prompt has {media.kinds.count(IMAGE)} pictures and {media.kinds.count(VIDEO)} "
+            f"clips, its text {found[0]} times {processor.image_token} and {found[1]} times "
+            f"{processor.video_token}. Remove placeholders from the texts of the messages (media "
+            f"parts get theirs from the chat template)"
+        )
+    repeats = torch.ones_like(ids)
+    for kind in (IMAGE, VIDEO):
+        counts = [n for k, n in zip(media.kinds, media.num_tokens, strict=True) if k == kind]
+        repeats[types == kind] = torch.tensor(counts, dtype=torch.int64)
+    return EncodedPrompt(
+        input_ids=ids.repeat_interleave(repeats),
+        media=media.tensors if len(set(media.kinds)) < 2 else {**media.tensors, MEDIA_ORDER: order},
+        token_types=types.repeat_interleave(repeats),
+    )
 
 
 def sampled_fps(clip: VideoClip) -> float:
@@ -131,30 +154,24 @@ def join_orders(media: Sequence[Mapping[str, Tensor]], counts: Mapping[str, int]
     return torch.tensor(order) if len(set(order)) > 1 else None
 
 
-def _sorted_media(
-    messages: Sequence[Message], media: Sequence[DecodedMedia]
-) -> tuple[list[np.ndarray[Any, np.dtype[np.uint8]]], list[VideoClip]]:
+def _require_same_media(messages: Sequence[Message], media: PreparedMedia) -> None:
+    names = {"image": IMAGE, "video": VIDEO}
     refs = [ref for message in messages for ref in message.media]
-    if len(refs) != len(media):
-        raise RecordError(
-            f"the prompt names {len(refs)} media, {len(media)} decoded ones came with it; give "
-            f"one for each, in order"
-        )
-    images: list[np.ndarray[Any, np.dtype[np.uint8]]] = []
-    videos: list[VideoClip] = []
-    for ref, item in zip(refs, media, strict=True):
-        if ref.kind == "image" and isinstance(item, np.ndarray):
-            images.append(item)
-        elif ref.kind == "video" and isinstance(item, VideoClip):
-            videos.append(item)
-        elif ref.kind == "audio":
+    for ref in refs:
+        if ref.kind not in names:
             raise CapabilityError(
                 f"{ref.uri}: the model reads pictures and clips, no sound; remove it or choose "
                 f"a model that hears"
             )
-        else:
-            raise RecordError(f"{ref.uri}: a {ref.kind} was decoded to {type(item).__name__}")
-    return images, videos
+    if len(refs) != len(media.kinds):
+        raise RecordError(
+            f"the prompt names {len(refs)} media, {len(media.kinds)} decoded ones came with it; "
+            f"give one for each, in order"
+        )
+    for ref, kind in zip(refs, media.kinds, strict=True):
+        if names[ref.kind] != kind:
+            other = next(name for name, number in names.items() if number == kind)
+            raise RecordError(f"{ref.uri}: the prompt names {ref.kind}, {other} came with it")
 
 
 def _metadata(clip: VideoClip) -> VideoMetadata:
