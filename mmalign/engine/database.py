@@ -67,7 +67,7 @@ def open_database(path: Path, *, read_only: bool) -> sqlite3.Connection:
 def _connect_reader(path: Path) -> sqlite3.Connection:
     """A reader; a folder that nobody can write to needs SQLite's word that nobody does."""
     still = "" if path.with_name(path.name + "-wal").exists() else "&immutable=1"
-    writable = os.access(path.parent, os.W_OK)
+    writable = os.access(path.parent, os.W_OK, effective_ids=True)
     uri = f"{path.absolute().as_uri()}?mode=ro{'' if writable else still}"
     connection = sqlite3.connect(uri, uri=True, isolation_level=None, check_same_thread=False)
     try:

@@ -384,11 +384,11 @@ def _signals(interrupt: Callable[[], None]) -> Iterator[None]:
     before: dict[signal.Signals, Any] = {}
 
     def first() -> None:
-        interrupt()
-        log.warning("stopping; press Ctrl-C again to abort at once, what is committed stays")
         for number in before:
             loop.remove_signal_handler(number)
             signal.signal(number, signal.SIG_DFL)
+        interrupt()
+        log.warning("stopping; press Ctrl-C again to abort at once, what is committed stays")
 
     for number in (signal.SIGINT, signal.SIGTERM):
         previous = signal.getsignal(number) or signal.SIG_DFL
