@@ -53,3 +53,8 @@ class Format:
     """Writes what must stand beside the file."""
     columns: Callable[[Path], Mapping[str, str]] | None = None
     """Reads how the file's columns are called, ours by theirs."""
+
+    @property
+    def about(self) -> str:
+        """One line for lists of formats."""
+        return f"cannot hold: {self.loses}"

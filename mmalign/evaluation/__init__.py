@@ -1,0 +1,37 @@
+"""Scores of models on benchmarks, with intervals."""
+
+from mmalign.evaluation.bootstrap import Difference, Interval, intervals, paired_bootstrap
+from mmalign.evaluation.metrics import (
+    Metric,
+    Scores,
+    exact_match,
+    multiple_choice,
+    videohallucer,
+)
+from mmalign.evaluation.predictions import MissingPredictionsError, Prediction
+from mmalign.evaluation.proof import ArmResult, Proof, arm_result, write_proof
+from mmalign.evaluation.runner import METRICS, EvaluationReport, evaluate, score
+from mmalign.evaluation.tempcompass import tempcompass
+
+__all__ = [
+    "METRICS",
+    "ArmResult",
+    "Difference",
+    "EvaluationReport",
+    "Interval",
+    "Metric",
+    "MissingPredictionsError",
+    "Prediction",
+    "Proof",
+    "Scores",
+    "arm_result",
+    "evaluate",
+    "exact_match",
+    "intervals",
+    "multiple_choice",
+    "paired_bootstrap",
+    "score",
+    "tempcompass",
+    "videohallucer",
+    "write_proof",
+]
