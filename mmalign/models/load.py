@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated, Any
 
-from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler, SerializeAsAny, TypeAdapter
+from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler, SerializeAsAny
 from pydantic_core import CoreSchema, core_schema
 
 from mmalign.config import Config
@@ -67,7 +67,8 @@ class _ByBackend:
     def __get_pydantic_json_schema__(
         self, schema: CoreSchema, handler: GetJsonSchemaHandler
     ) -> dict[str, Any]:
-        options = [TypeAdapter(config_class()).json_schema() for config_class in _BACKENDS.values()]
+        classes = [config_class() for config_class in _BACKENDS.values()]
+        options = [handler(cls.__pydantic_core_schema__) for cls in classes]
         return {"oneOf": options}
 
 

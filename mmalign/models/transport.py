@@ -31,7 +31,7 @@ _CONNECT_S = 10.0
 class ServerConfig(Config):
     """Where a model server is and how patiently it is asked."""
 
-    base_url: str | None = None
+    base_url: str | None = Field(default=None, pattern="^https?://")
     """Ends in /v1; without it OPENAI_BASE_URL, else OpenAI's own."""
     api_key_env: str | None = "OPENAI_API_KEY"
     """Environment variable that holds the key; null for a server that wants none."""

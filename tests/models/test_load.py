@@ -1,5 +1,7 @@
 """Which model a recipe gets."""
 
+import re
+
 import pytest
 from pydantic import TypeAdapter, ValidationError
 
@@ -47,3 +49,13 @@ def test_openai_settings_load_a_client() -> None:
 def test_other_settings_are_no_model() -> None:
     with pytest.raises(ConfigError, match="neither openai nor transformers"):
         load_model(Config(), FrameSampling())
+
+
+def test_the_json_schema_shows_every_backend() -> None:
+    shown = Recipe.model_json_schema()
+    text = str(shown)
+    assert "breaker_failures" in text
+    assert "'const': 'openai'" in text
+    assert "'const': 'transformers'" in text
+    for ref in re.findall(r"'\$ref': '#/\$defs/(\w+)'", text):
+        assert ref in shown["$defs"]

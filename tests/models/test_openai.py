@@ -333,6 +333,11 @@ def test_extra_body_cannot_replace_what_mmalign_sets() -> None:
         OpenAIModelConfig(model="m", extra_body={"temperature": 1, "seed": 3})
 
 
+def test_an_address_without_its_protocol_is_refused() -> None:
+    with pytest.raises(ValueError, match="base_url"):
+        OpenAIModelConfig(model="m", base_url="localhost:8000/v1")
+
+
 def test_importing_reads_no_environment() -> None:
     source = Path(__file__).parents[2] / "mmalign/models/transport.py"
     lines = source.read_text().splitlines()
