@@ -43,7 +43,7 @@ bench: setup
 	for file in benchmarks/*.py; do $(BIN)/python $$file || exit 1; done
 
 proof-rrpo: setup
-	$(RUN) benchmarks.proof_rrpo
+	$(RUN) mmalign.pipeline.proof configs/proof_rrpo.yaml
 
 clean:
 	rm -rf .venv build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache

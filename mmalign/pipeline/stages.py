@@ -1,6 +1,7 @@
 """The stages of a run; each can be called alone, and again: finished work is left as it is."""
 
 import asyncio
+import hashlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -22,15 +23,19 @@ from mmalign.engine import (
 from mmalign.engine.manifest import current_versions
 from mmalign.errors import ConfigError, StoreError
 from mmalign.evaluation import EvaluationReport, evaluate
-from mmalign.media import FrameCache, default_cache
+from mmalign.media import default_cache
+from mmalign.models.families import family_of
 from mmalign.models.load import load_model
 from mmalign.models.protocol import ChatModel
 from mmalign.objectives import ChosenObjective, parse_objective
 from mmalign.pipeline.config import Plugin, RunConfig, call_reader
 from mmalign.records import PreferencePair, Sample
 from mmalign.records.jsonl import read_jsonl
+from mmalign.records.spans import phrase_ids_of
 from mmalign.report import write_report
-from mmalign.training.run import train
+from mmalign.report.pair import PairTokens
+from mmalign.training.plan import percentiles, plan_table
+from mmalign.training.run import plan_training, train
 
 __all__ = [
     "agent_settings",
@@ -156,12 +161,9 @@ def train_policy(config: RunConfig, console: Console) -> Path:
     if config.trainer is None:
         raise ConfigError("the recipe has no trainer, so there is nothing to train")
     objective = _objective(config)
-    records: list[Any] = (
-        list(read_samples(config.datasets)) if objective is None else _pairs(config.output_dir)
-    )
     return train(
         policy_path(config),
-        records,
+        _records(config, objective),
         config.output_dir / "train",
         objective=objective,
         trainer=config.trainer,
@@ -170,6 +172,42 @@ def train_policy(config: RunConfig, console: Console) -> Path:
         cache=default_cache(),
         console=console,
     )
+
+
+def plan_policy(config: RunConfig, console: Console) -> dict[str, Any]:
+    """Count the tokens of what would be trained on and predict the memory; print the table.
+
+    Raises:
+        ConfigError: No trainer section, a policy that is not in process, or no records.
+    """
+    if config.trainer is None:
+        raise ConfigError("the recipe has no trainer, so there is nothing to plan")
+    objective = _objective(config)
+    plan = plan_training(
+        policy_path(config),
+        _records(config, objective),
+        objective=objective,
+        trainer=config.trainer,
+        lora=config.lora,
+        media=config.media,
+        cache=default_cache(),
+    )
+    console.print(plan_table(plan))
+    return {"percentiles": percentiles(plan.counts), "too_long": list(plan.too_long)}
+
+
+def pair_tokens(config: RunConfig, pair: PreferencePair) -> PairTokens:
+    """The tokens of both sides and which of them carry reward, by the policy's own tokenizer."""
+    path = policy_path(config)
+    family = family_of(path)
+    processor = family.load_processor(path)
+    tokens: list[list[str]] = []
+    phrases: list[list[int]] = []
+    for side in (pair.chosen, pair.rejected):
+        completion = family.encode_completion(processor, pair.prompt, side.messages)
+        tokens.append([side.text[start:end] for start, end in completion.offsets])
+        phrases.append(phrase_ids_of(completion.offsets, side.spans))
+    return PairTokens(tokens[0], phrases[0], tokens[1], phrases[1])
 
 
 def policy_path(config: RunConfig) -> str:
@@ -204,6 +242,22 @@ def evaluate_arm(config: RunConfig, name: str, console: Console) -> EvaluationRe
     return asyncio.run(_evaluate(config, model, samples, name, console))
 
 
+def _weights_folder(config: RunConfig, arm: str) -> Path | None:
+    """Where the weights of an arm are, if they are in this file system."""
+    if arm != "before":
+        return config.output_dir / "train"
+    folder = Path(getattr(config.models["policy"], "model_name_or_path", ""))
+    return folder if folder.is_dir() else None
+
+
+def weights_hash(folder: Path | None) -> str:
+    """Hash of a folder's safetensors: a model that was trained again is another model."""
+    digest = hashlib.blake2b(digest_size=16)
+    for path in sorted(folder.glob("*.safetensors")) if folder else ():
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
+
+
 def trained_policy(config: RunConfig) -> Config:
     """The policy's settings with the run's training in place of its weights or beside them."""
     trained = str(config.output_dir / "train")
@@ -231,6 +285,7 @@ async def _evaluate(
             max_concurrency=section.max_concurrency,
             out_folder=config.output_dir / "eval",
             name=name,
+            fingerprint={"weights": weights_hash(_weights_folder(config, name))},
             console=console,
         )
     finally:
@@ -241,6 +296,11 @@ def _objective(config: RunConfig) -> ChosenObjective | None:
     if config.objective.get("name", "sft") == "sft":
         return None
     return parse_objective(config.objective)
+
+
+def _records(config: RunConfig, objective: ChosenObjective | None) -> list[Any]:
+    """Samples for supervised training, else the pairs that the run has built."""
+    return list(read_samples(config.datasets)) if objective is None else _pairs(config.output_dir)
 
 
 def _pairs(folder: Path) -> list[PreferencePair]:

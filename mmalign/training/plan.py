@@ -7,11 +7,26 @@ from pathlib import Path
 
 import numpy as np
 from rich.table import Table
+from transformers import PreTrainedModel
 
 from mmalign.errors import ConfigError
+from mmalign.training.config import TrainerConfig
 from mmalign.training.examples import Example
 
-__all__ = ["Plan", "TokenCount", "count_tokens", "fits", "make_plan", "plan_table"]
+__all__ = [
+    "MemoryEstimate",
+    "Plan",
+    "TokenCount",
+    "count_tokens",
+    "estimate_memory",
+    "fits",
+    "make_plan",
+    "plan_table",
+]
+
+_ACTIVATIONS_PER_LAYER = 17
+"""Values of hidden size that one decoder layer keeps for a token without checkpointing
+(Korthikanti et al., 2022, without the attention matrix, which SDPA does not keep)."""
 
 
 @dataclass(frozen=True)
@@ -35,12 +50,33 @@ class TokenCount:
 
 
 @dataclass(frozen=True)
+class MemoryEstimate:
+    """Bytes that training will hold at its peak; arithmetic, not a measurement."""
+
+    weights: int
+    gradients_and_optimizer: int
+    """Of the trainable weights, AdamW."""
+    reference: int
+    """Of a frozen copy; 0 where the adapter is switched off."""
+    activations: int
+    """Of the decoder on the largest batch of the longest records."""
+    logits: int
+    """Of one chunk of scored tokens."""
+
+    @property
+    def total(self) -> int:
+        """All of it."""
+        return sum(asdict(self).values())
+
+
+@dataclass(frozen=True)
 class Plan:
     """Token counts of a data set, and what is too long."""
 
     counts: tuple[TokenCount, ...]
     max_length: int | None
     too_long: tuple[str, ...]
+    memory: MemoryEstimate | None = None
 
     def save(self, path: Path) -> None:
         """Write the plan as JSON: percentiles, ids that are too long, counts per record."""
@@ -48,6 +84,7 @@ class Plan:
             "max_length": self.max_length,
             "too_long": self.too_long,
             "percentiles": percentiles(self.counts),
+            "memory": asdict(self.memory) if self.memory else None,
             "records": [asdict(count) for count in self.counts],
         }
         path.write_text(json.dumps(value, indent=1), encoding="utf-8")
@@ -70,12 +107,48 @@ def count_tokens(example: Example) -> TokenCount:
     )
 
 
-def make_plan(counts: Sequence[TokenCount], max_length: int | None) -> Plan:
+def make_plan(
+    counts: Sequence[TokenCount], max_length: int | None, memory: MemoryEstimate | None = None
+) -> Plan:
     """The counts with the records that exceed `max_length`."""
     too_long = tuple(
         c.id for c in counts if max_length is not None and c.longest_tokens > max_length
     )
-    return Plan(tuple(counts), max_length, too_long)
+    return Plan(tuple(counts), max_length, too_long, memory)
+
+
+def estimate_memory(
+    model: PreTrainedModel,
+    counts: Sequence[TokenCount],
+    trainer: TrainerConfig,
+    *,
+    num_trainable: int,
+    copies_reference: bool,
+) -> MemoryEstimate:
+    """Peak memory of training, from the model's sizes and the longest records.
+
+    Args:
+        model: On any device, also on meta.
+        counts: Of all records.
+        trainer: Batch size, checkpointing, chunk of the vocabulary head.
+        num_trainable: Parameters that get gradients.
+        copies_reference: Whether the reference has weights of its own.
+    """
+    text = model.config.get_text_config()
+    size = next(model.parameters()).element_size()
+    num_parameters = sum(p.numel() for p in model.parameters())
+    longest = sorted((c.total_tokens for c in counts), reverse=True)
+    tokens = sum(longest[: trainer.per_device_train_batch_size])
+    kept = _ACTIVATIONS_PER_LAYER * text.num_hidden_layers
+    if trainer.gradient_checkpointing:
+        kept = text.num_hidden_layers + _ACTIVATIONS_PER_LAYER
+    return MemoryEstimate(
+        weights=num_parameters * size,
+        gradients_and_optimizer=num_trainable * (size + 2 * 4),
+        reference=num_parameters * size if copies_reference else 0,
+        activations=tokens * text.hidden_size * kept * size,
+        logits=3 * trainer.logps_chunk_size * text.vocab_size * 4,
+    )
 
 
 def fits(plan: Plan, *, over_length: str) -> frozenset[str]:
@@ -120,6 +193,13 @@ def plan_table(plan: Plan) -> Table:
         table.add_row(
             kind.removesuffix("_tokens"),
             *(f"{row[name]:,.0f}" for name in ("p50", "p95", "max", "sum")),
+        )
+    if plan.memory is not None:
+        table.add_section()
+        for part, amount in asdict(plan.memory).items():
+            table.add_row(part.replace("_", " "), "", "", "", f"{amount / 2**20:,.1f} MiB")
+        table.add_row(
+            "memory at the peak (estimate)", "", "", "", f"{plan.memory.total / 2**20:,.1f} MiB"
         )
     limit = "no limit" if plan.max_length is None else f"max_length {plan.max_length}"
     table.caption = f"{len(plan.too_long)} too long ({limit}); nothing is cut"

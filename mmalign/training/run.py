@@ -6,10 +6,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from peft import LoraConfig, get_peft_model
+from peft import LoraConfig, PeftModel, get_peft_model
 from rich.console import Console
 from torch import nn
-from transformers import set_seed
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoModelForImageTextToText,
+    set_seed,
+)
 
 from mmalign.errors import ConfigError
 from mmalign.media import FrameCache, FrameSampling
@@ -20,13 +25,21 @@ from mmalign.training.card import write_model_card
 from mmalign.training.checkpoints import begin_run, is_finished, mark_finished
 from mmalign.training.config import LoraSettings, TrainerConfig
 from mmalign.training.examples import Encoder, Example, ExampleDataset
-from mmalign.training.plan import count_tokens, fits, make_plan, plan_table
+from mmalign.training.forward import base_model
+from mmalign.training.plan import (
+    Plan,
+    count_tokens,
+    estimate_memory,
+    fits,
+    make_plan,
+    plan_table,
+)
 from mmalign.training.preference import PreferenceTrainer
 from mmalign.training.reference import make_reference
 from mmalign.training.supervised import SupervisedTrainer
 from mmalign.training.trainer import AlignmentTrainer
 
-__all__ = ["train"]
+__all__ = ["plan_training", "train"]
 
 
 def train(
@@ -77,9 +90,14 @@ def train(
     model, processor = family.load(model_name_or_path, dtype=dtype, device=device)
     encoder = Encoder(family, processor, media, cache=cache)
     encode: Callable[[Any], Example] = encoder.pair if objective else encoder.sample
-    dataset = _planned(records, encode, trainer, output_dir, console or Console())
     model.config.use_cache = False
     policy = _with_adapter(model, family, lora)
+    plan = _plan(policy, records, encode, trainer, objective)
+    if int(os.environ.get("RANK", "0")) == 0:
+        plan.save(output_dir / "plan.json")
+        (console or Console()).print(plan_table(plan))
+    kept = fits(plan, over_length=trainer.over_length)
+    dataset = ExampleDataset([record for record in records if record.id in kept], encode)
     loop = _make_trainer(
         policy, family, processor, dataset, objective, trainer, output_dir, manifest, dtype
     )
@@ -115,9 +133,10 @@ def _make_trainer(
 ) -> AlignmentTrainer:
     if objective is None:
         return SupervisedTrainer(policy, family, processor, dataset, trainer, output_dir, manifest)
-    needs_reference = bool(objective.objective.needs & {"ref_logps", "token_kl"})
     reference = (
-        make_reference(policy, family, trainer.reference, dtype=dtype) if needs_reference else None
+        make_reference(policy, family, trainer.reference, dtype=dtype)
+        if _needs_reference(objective)
+        else None
     )
     return PreferenceTrainer(
         policy,
@@ -132,21 +151,53 @@ def _make_trainer(
     )
 
 
-def _planned(
+def plan_training(
+    model_name_or_path: str,
+    records: Sequence[PreferencePair] | Sequence[Sample],
+    *,
+    objective: ChosenObjective | None,
+    trainer: TrainerConfig,
+    lora: LoraSettings | None,
+    media: FrameSampling,
+    cache: FrameCache | None = None,
+) -> Plan:
+    """What `train` would count and predict, without the weights."""
+    family = family_of(model_name_or_path)
+    config = AutoConfig.from_pretrained(model_name_or_path)
+    model_class = (
+        AutoModelForCausalLM if family.name == "causal_lm" else AutoModelForImageTextToText
+    )
+    with torch.device("meta"):
+        empty = model_class.from_config(config)
+    encoder = Encoder(family, family.load_processor(model_name_or_path), media, cache=cache)
+    encode: Callable[[Any], Example] = encoder.pair if objective else encoder.sample
+    return _plan(_with_adapter(empty, family, lora), records, encode, trainer, objective)
+
+
+def _plan(
+    policy: nn.Module,
     records: Sequence[PreferencePair] | Sequence[Sample],
     encode: Callable[[Any], Example],
     trainer: TrainerConfig,
-    output_dir: Path,
-    console: Console,
-) -> ExampleDataset:
-    """The records that fit, with the plan printed and saved."""
-    everything = ExampleDataset(records, encode)
-    plan = make_plan([count_tokens(everything[i]) for i in range(len(records))], trainer.max_length)
-    if int(os.environ.get("RANK", "0")) == 0:
-        plan.save(output_dir / "plan.json")
-        console.print(plan_table(plan))
-    kept = fits(plan, over_length=trainer.over_length)
-    return ExampleDataset([record for record in records if record.id in kept], encode)
+    objective: ChosenObjective | None,
+) -> Plan:
+    examples = ExampleDataset(records, encode)
+    counts = [count_tokens(examples[index]) for index in range(len(records))]
+    copies = trainer.reference != "adapter_off" and not (
+        trainer.reference == "auto" and isinstance(policy, PeftModel)
+    )
+    memory = estimate_memory(
+        base_model(policy),
+        counts,
+        trainer,
+        num_trainable=sum(p.numel() for p in policy.parameters() if p.requires_grad),
+        copies_reference=copies and _needs_reference(objective),
+    )
+    return make_plan(counts, trainer.max_length, memory)
+
+
+def _needs_reference(objective: ChosenObjective | None) -> bool:
+    return objective is not None and bool(objective.objective.needs & {"ref_logps", "token_kl"})
 
 
 def _with_adapter(model: nn.Module, family: ModelFamily, lora: LoraSettings | None) -> nn.Module:

@@ -89,6 +89,11 @@ class AlignmentTrainer(Trainer):
         units = torch.tensor(sum(self.num_units(batch) for batch in batches), device=device)
         return batches, self.accelerator.gather(units).sum()
 
+    def _prepare_inputs(self, inputs: Any) -> Batch:
+        """A Batch moves itself; transformers' version wants a dict."""
+        batch: Batch = inputs.to(self.args.device)
+        return batch
+
     def _get_num_items_in_batch(self, batch_samples: list[Batch], device: torch.device) -> None:
         """Ours are counted in `get_batch_samples`; transformers' count wants `labels`."""
 

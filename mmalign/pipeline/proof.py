@@ -1,0 +1,280 @@
+"""A proof: arms with one search budget each on validation, scored once a seed on test.
+
+`python -m mmalign.pipeline.proof configs/proof_rrpo.yaml` builds the pairs of each seed, searches
+each arm's settings on the validation split with the first seed's pairs, trains every arm on every
+seed with the settings that won, scores it once on the test split, and writes docs/proofs/NAME.json
+and the tables of docs/proofs.md. Everything that is finished is left as it is when called again.
+"""
+
+import argparse
+import json
+import platform
+import sys
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from importlib.metadata import version
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field
+from rich.console import Console
+
+from mmalign.config import Config, apply_overrides, load_yaml, validate
+from mmalign.errors import ConfigError
+from mmalign.evaluation import (
+    Difference,
+    Proof,
+    Scores,
+    arm_result,
+    paired_bootstrap,
+    score,
+    write_proof,
+)
+from mmalign.evaluation.answers import read_predictions
+from mmalign.pipeline.config import Plugin, RunConfig, call_reader
+from mmalign.pipeline.stages import build_pairs, claim_folder, evaluate_arm, train_policy
+from mmalign.records import content_id
+from mmalign.records.atomic import write_text
+
+__all__ = ["ProofConfig", "prove", "write_page"]
+
+_PACKAGES = ("mmalign", "torch", "transformers", "peft", "langgraph")
+
+
+class ArmConfig(Config):
+    """One way to train; all arms have the same number of candidates."""
+
+    fixed: dict[str, Any] = {}
+    """Recipe values that make the arm what it is, as `objective.name: dpo`."""
+    search: dict[str, list[Any]] = {}
+    """Recipe values to choose from; every combination is a candidate."""
+
+    @property
+    def candidates(self) -> list[dict[str, Any]]:
+        """All combinations of the searched values, with the fixed ones."""
+        names = list(self.search)
+        return [
+            {**self.fixed, **dict(zip(names, values, strict=True))}
+            for values in product(*self.search.values())
+        ]
+
+
+class ProofConfig(Config):
+    """What is compared, on which splits, and what must come out."""
+
+    name: str
+    recipe: dict[str, Any]
+    """A run's recipe; its evaluation section is the test split."""
+    validation: Plugin
+    """Data set that the search is scored on."""
+    seeds: tuple[int, ...] = Field(min_length=3)
+    arms: dict[str, ArmConfig]
+    gate: str
+    """The arm that must lie above all others, the base model included."""
+    target: str
+    """The make target that reproduces the proof."""
+
+
+def prove(config: ProofConfig, console: Console) -> Proof:
+    """Run or finish a proof.
+
+    Raises:
+        ConfigError: The arms do not have the same search budget.
+    """
+    budgets = {name: len(arm.candidates) for name, arm in config.arms.items()}
+    if len(set(budgets.values())) > 1:
+        raise ConfigError(f"{config.name}: the arms' search budgets differ: {budgets}")
+    root = Path(config.recipe["output_dir"])
+    for seed in config.seeds:
+        _build(config, root, seed, console)
+    winners = {name: _search(config, root, name, console) for name in config.arms}
+    scores = {"base": [_score(config, root, "base", config.seeds[0], {}, console)]}
+    for name, winner in winners.items():
+        scores[name] = [_score(config, root, name, seed, winner, console) for seed in config.seeds]
+    return _write(config, root, scores, winners)
+
+
+def _run_config(
+    config: ProofConfig, folder: Path, seed: int, values: Mapping[str, Any]
+) -> RunConfig:
+    overrides = [f"{key}={json.dumps(value)}" for key, value in values.items()]
+    recipe = apply_overrides(
+        config.recipe,
+        [*overrides, f"output_dir={folder}", f"seed={seed}", f"trainer.seed={seed}"],
+    )
+    return validate(RunConfig, recipe, f"{config.name}.recipe")
+
+
+def _pairs_folder(root: Path, seed: int) -> Path:
+    return root / f"seed-{seed}" / "pairs"
+
+
+def _build(config: ProofConfig, root: Path, seed: int, console: Console) -> None:
+    folder = _pairs_folder(root, seed)
+    if (folder / "data" / "funnel.json").exists():
+        return
+    run = _run_config(config, folder, seed, {})
+    claim_folder(run)
+    build_pairs(run, console)
+
+
+def _train(
+    config: ProofConfig,
+    root: Path,
+    folder: Path,
+    seed: int,
+    values: Mapping[str, Any],
+    console: Console,
+) -> RunConfig:
+    """Train on the seed's pairs in a folder of its own."""
+    run = _run_config(config, folder, seed, values)
+    claim_folder(run)
+    pairs = _pairs_folder(root, seed) / "data" / "pairs.jsonl"
+    (folder / "data").mkdir(exist_ok=True)
+    (folder / "data" / "pairs.jsonl").write_bytes(pairs.read_bytes())
+    train_policy(run, console)
+    return run
+
+
+def _search(config: ProofConfig, root: Path, name: str, console: Console) -> dict[str, Any]:
+    """The arm's candidate that scores highest on validation."""
+    seed = config.seeds[0]
+    found: list[tuple[float, dict[str, Any]]] = []
+    for index, values in enumerate(config.arms[name].candidates):
+        folder = root / "search" / name / str(index)
+        run = _train(config, root, folder, seed, values, console)
+        assert run.evaluation is not None
+        on_validation = run.evaluation.model_copy(update={"dataset": config.validation})
+        report = evaluate_arm(
+            run.model_copy(update={"evaluation": on_validation}), "validation", console
+        )
+        console.print(f"search {name} {values}: {report.metric} {report.value:.1f}")
+        found.append((report.value, values))
+    best = max(found, key=lambda item: item[0])
+    write_text(root / "search" / f"{name}.json", json.dumps(found, indent=1))
+    return best[1]
+
+
+def _score(
+    config: ProofConfig,
+    root: Path,
+    name: str,
+    seed: int,
+    values: Mapping[str, Any],
+    console: Console,
+) -> Scores:
+    """The arm's scores on test, from the one evaluation that there is of them."""
+    if name == "base":
+        run = _run_config(config, root / "base", seed, {})
+        claim_folder(run)
+        arm = "before"
+    else:
+        folder = root / f"seed-{seed}" / name
+        run = _train(config, root, folder, seed, values, console)
+        arm = "after"
+    assert run.evaluation is not None
+    section = run.evaluation
+    predictions = run.output_dir / "eval" / f"{arm}.predictions.jsonl"
+    if not (run.output_dir / "eval" / f"{arm}.json").exists():
+        report = evaluate_arm(run, arm, console)
+        when = datetime.now(UTC).isoformat(timespec="seconds")
+        with (root / "test_evaluations.jsonl").open("a", encoding="utf-8") as log:
+            log.write(json.dumps([when, name, seed, report.metric, report.value]) + "\n")
+    samples = list(call_reader(section.dataset, "evaluation.dataset"))
+    return score(
+        samples, read_predictions(predictions), metric=section.metric, profile=section.profile
+    )
+
+
+def _write(
+    config: ProofConfig,
+    root: Path,
+    scores: Mapping[str, Sequence[Scores]],
+    winners: Mapping[str, Mapping[str, Any]],
+) -> Proof:
+    metric = scores["base"][0].main
+    tables = {name: [found.table for found in arm] for name, arm in scores.items()}
+    differences: dict[str, Difference] = {
+        f"{config.gate} - {other}": paired_bootstrap(tables[config.gate], tables[other], metric)
+        for other in tables
+        if other != config.gate
+    }
+    arms = {name: arm_result(arm, metric) for name, arm in tables.items()}
+    base = arms["base"]
+    arms["base"] = base.model_copy(update={"values": base.values * len(config.seeds)})
+    passed = all(difference.low > 0 for difference in differences.values())
+    proof = Proof(
+        command=config.target,
+        versions={"python": platform.python_version(), **{n: version(n) for n in _PACKAGES}},
+        seeds=config.seeds,
+        metric=metric,
+        arms=arms,
+        notes=(
+            f"gate: {config.gate} above every other arm; "
+            + ("passed" if passed else "not passed with 95 % of the draws"),
+            *(f"{name} after search: {json.dumps(values)}" for name, values in winners.items()),
+            f"search budget: {len(next(iter(config.arms.values())).candidates)} candidates an arm, "
+            f"scored on validation",
+            f"pairs of the seeds: {[_count(_pairs_folder(root, seed)) for seed in config.seeds]}",
+            f"recipe {content_id(config.model_dump(mode='json'))}",
+        ),
+    )
+    docs = Path("docs")
+    (docs / "proofs").mkdir(parents=True, exist_ok=True)
+    write_proof(docs / "proofs" / f"{config.name}.json", proof, differences)
+    write_page(docs)
+    return proof
+
+
+def _count(folder: Path) -> int:
+    return len((folder / "data" / "pairs.jsonl").read_text(encoding="utf-8").splitlines())
+
+
+def write_page(docs: Path) -> None:
+    """Write docs/proofs.md anew from all of docs/proofs/*.json."""
+    blocks = [
+        "# Proofs\n\nEach table is written by its command from the files in `proofs/`. Values are "
+        "percent on the test split, which is scored once per arm and seed; intervals are 95 % over "
+        "draws of items and seeds; settings are chosen on the validation split, with one budget "
+        "for every arm."
+    ]
+    for path in sorted((docs / "proofs").glob("*.json")):
+        blocks.append(_section(path.stem, json.loads(path.read_text(encoding="utf-8"))))
+    write_text(docs / "proofs.md", "\n\n".join(blocks) + "\n")
+
+
+def _section(name: str, proof: Mapping[str, Any]) -> str:
+    lines = [
+        f"## {name}",
+        "",
+        f"`{proof['command']}`, metric {proof['metric']}, seeds {proof['seeds']}",
+        "",
+        "| arm | " + " | ".join(f"seed {seed}" for seed in proof["seeds"]) + " | mean | 95 % |",
+        "|---" * (len(proof["seeds"]) + 3) + "|",
+    ]
+    for arm, result in proof["arms"].items():
+        values = " | ".join(f"{value:.1f}" for value in result["values"])
+        spread = f"{result['low']:.1f} to {result['high']:.1f}"
+        lines.append(f"| {arm} | {values} | **{result['mean']:.1f}** | {spread} |")
+    lines += ["", "| difference | points | 95 % |", "|---|---|---|"]
+    for pair, gap in proof["differences"].items():
+        lines.append(f"| {pair} | {gap['value']:+.1f} | {gap['low']:+.1f} to {gap['high']:+.1f} |")
+    lines += ["", *(f"- {note}" for note in proof["notes"])]
+    versions = ", ".join(f"{package} {number}" for package, number in proof["versions"].items())
+    return "\n".join([*lines, f"- {versions}"])
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Run the proof that a recipe describes."""
+    parser = argparse.ArgumentParser(prog="python -m mmalign.pipeline.proof")
+    parser.add_argument("recipe", type=Path)
+    path = parser.parse_args(arguments).recipe
+    console = Console()
+    proof = prove(validate(ProofConfig, load_yaml(path), str(path)), console)
+    for name, arm in proof.arms.items():
+        console.print(f"{name}: {arm.mean:.1f} ({arm.low:.1f} to {arm.high:.1f})")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
