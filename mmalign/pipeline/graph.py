@@ -1,6 +1,7 @@
-"""A whole run as a LangGraph graph: stages are nodes, and an interrupted run resumes at its stage."""
+"""A whole run as a LangGraph graph: its nodes are stages, and it resumes where it stopped."""
 
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, TypedDict
 
 from langchain_core.runnables import RunnableConfig
@@ -83,7 +84,7 @@ def pipeline_graph(config: RunConfig) -> StateGraph[RunState, RunContext]:
     for name, node in stages.items():
         graph.add_node(name, node)
     names = [START, *stages, END]
-    for one, other in zip(names, names[1:], strict=False):
+    for one, other in pairwise(names):
         graph.add_edge(one, other)
     return graph
 
