@@ -94,7 +94,8 @@ class TinyModel(NamedTuple):
 
 def tiny_tokenizer(*, num_merges: int = 64, chat_template: str | None = None) -> Any:
     """Byte-level BPE over a few sentences about shapes; ChatML's and both families' tokens."""
-    tokenizer = PreTrainedTokenizerFast(
+    build: Any = PreTrainedTokenizerFast
+    tokenizer = build(
         tokenizer_object=Tokenizer.from_str(_tokenizer_json(num_merges)),
         eos_token="<|im_end|>",  # noqa: S106  # no secret
         pad_token="<|endoftext|>",  # noqa: S106
@@ -109,6 +110,7 @@ def tiny_llava_onevision(
 ) -> TinyModel:
     """LLaVA-OneVision over SigLIP and Qwen2: (image_size / 16)² tokens a frame and one a clip."""
     tokenizer = tiny_tokenizer()
+    pinpoints = [[h * image_size, w * image_size] for h, w in ((1, 1), (1, 2), (2, 1), (2, 2))]
     config = LlavaOnevisionConfig(
         vision_config={
             "model_type": "siglip_vision_model",
@@ -123,15 +125,12 @@ def tiny_llava_onevision(
         text_config=_text_config(tokenizer, hidden_size, num_layers) | {"model_type": "qwen2"},
         image_token_index=tokenizer.convert_tokens_to_ids("<image>"),
         video_token_index=tokenizer.convert_tokens_to_ids("<video>"),
-        image_grid_pinpoints=[
-            [h * image_size, w * image_size] for h, w in ((1, 1), (1, 2), (2, 1), (2, 2))
-        ],
+        image_grid_pinpoints=pinpoints,
     )
     size = {"height": image_size, "width": image_size}
-    processor = LlavaOnevisionProcessor(
-        image_processor=LlavaOnevisionImageProcessor(
-            size=size, image_grid_pinpoints=config.image_grid_pinpoints
-        ),
+    build: Any = LlavaOnevisionProcessor
+    processor = build(
+        image_processor=LlavaOnevisionImageProcessor(size=size, image_grid_pinpoints=pinpoints),
         tokenizer=tokenizer,
         video_processor=LlavaOnevisionVideoProcessor(size=size),
         num_image_tokens=(image_size // 8) ** 2,
@@ -180,7 +179,8 @@ def tiny_qwen2_5_vl(*, seed: int = 0, hidden_size: int = 32, num_layers: int = 2
         "merge_size": 2,
         "size": {"shortest_edge": 16 * 16, "longest_edge": 48 * 48},
     }
-    processor = Qwen2_5_VLProcessor(
+    build: Any = Qwen2_5_VLProcessor
+    processor = build(
         image_processor=Qwen2VLImageProcessor(**options),
         tokenizer=tokenizer,
         video_processor=Qwen2VLVideoProcessor(**options),
@@ -226,7 +226,8 @@ def tiny_clip(
 
 def tiny_image(height: int = 32, width: int = 32, *, seed: int = 0) -> np.ndarray[Any, Any]:
     """One frame of `tiny_clip`."""
-    return tiny_clip(1, height, width, seed=seed).frames[0]
+    frame: np.ndarray[Any, Any] = tiny_clip(1, height, width, seed=seed).frames[0]
+    return frame
 
 
 @cache
@@ -267,11 +268,12 @@ def _seeded(model_class: Any, config: Any, seed: int) -> PreTrainedModel:
     """Drawn from its seed alone; what transformers starts at zero or one is drawn as well."""
     with torch.random.fork_rng(devices=()):
         torch.manual_seed(seed)
-        model: PreTrainedModel = model_class(config)
+        model = model_class(config)
         biases: Sequence[torch.Tensor] = [
             p for name, p in model.named_parameters() if name.endswith("bias")
         ]
         with torch.no_grad():
             for bias in biases:
                 bias.normal_(std=0.1)
-    return model.eval()
+    ready: PreTrainedModel = model.eval()
+    return ready

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 import torch
+from peft import LoraConfig, get_peft_model
 from torch import Tensor
 from torch.testing import assert_close
 
@@ -64,7 +65,7 @@ def native_logits(tiny: TinyModel, prompt: EncodedPrompt, tail: Tensor) -> Tenso
     if tiny.family.name == "qwen2_5_vl":
         types = torch.cat([prompt.token_types, torch.zeros_like(tail)])
         arguments["mm_token_type_ids"] = types[None]
-    tiny.model.model.rope_deltas = None  # type: ignore[assignment, union-attr]  # Qwen's memory
+    tiny.model.model.rope_deltas = None  # Qwen's memory
     ids = torch.cat([prompt.input_ids, tail])
     logits: Tensor = tiny.model(input_ids=ids[None], **arguments).logits[0]
     return logits
@@ -349,8 +350,6 @@ def test_language_linears_leave_tower_projector_and_head(tiny: TinyModel) -> Non
 
 @pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated")  # asked by PEFT
 def test_parts_are_found_inside_a_peft_model(tiny: TinyModel) -> None:
-    from peft import LoraConfig, get_peft_model
-
     built = TINY_MODELS[tiny.family.name]()
     names = tiny.family.language_linears(built.model)
     wrapped: Any = get_peft_model(built.model, LoraConfig(target_modules=names, r=2))

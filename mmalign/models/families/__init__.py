@@ -2,11 +2,12 @@
 
 from typing import Any
 
-from transformers import AutoConfig
+from transformers import AutoConfig, AutoProcessor
 
 from mmalign.errors import ConfigError
 from mmalign.models.families.causal_lm import CausalLM
 from mmalign.models.families.llava_onevision import LlavaOnevision
+from mmalign.models.families.loading import load_processor
 from mmalign.models.families.protocol import (
     DecodedMedia,
     EncodedCompletion,
@@ -15,9 +16,11 @@ from mmalign.models.families.protocol import (
     PreparedMedia,
 )
 from mmalign.models.families.qwen2_5_vl import Qwen25VL
+from mmalign.models.families.vision import VIDEO
 
 __all__ = [
     "FAMILIES",
+    "VIDEO",
     "DecodedMedia",
     "EncodedCompletion",
     "EncodedPrompt",
@@ -25,6 +28,7 @@ __all__ = [
     "PreparedMedia",
     "family_for",
     "family_of",
+    "processor_of",
 ]
 
 FAMILIES: dict[str, ModelFamily] = {
@@ -67,3 +71,12 @@ def family_of(path: str, *, revision: str | None = None) -> ModelFamily:
     except (OSError, ValueError) as error:
         raise ConfigError(f"model {path!r} cannot be found: {error}") from error
     return family_for(config)
+
+
+def processor_of(path: str, *, revision: str | None = None) -> Any:
+    """The processor (of a text model: the tokenizer) of the model in a folder or on the hub.
+
+    Raises:
+        ConfigError: There is none.
+    """
+    return load_processor(AutoProcessor, path, revision=revision)

@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Callable, Collection, Sequence
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import torch
@@ -222,6 +223,7 @@ def _require_text_only(completion: Sequence[Message]) -> None:
         )
 
 
+@lru_cache(maxsize=8)
 def _special_tokens(tokenizer: Any) -> re.Pattern[str]:
     names = {str(t) for t in tokenizer.added_tokens_decoder.values() if t.special}
     names |= set(tokenizer.all_special_tokens)

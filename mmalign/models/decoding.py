@@ -1,0 +1,265 @@
+"""Draw and score completions of a batch of prompts, through the family's own parts.
+
+The loop is ours and not transformers' `generate` for three reasons: the positions of new tokens
+are those of the family's full-sequence rule, as in training (`generate` continues behind the
+largest position of the prompt, which is another place where a clip's time axis runs ahead);
+each row has its own random source, so its draws do not depend on its neighbours; and rows that
+have ended leave the batch.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+from transformers import DynamicCache, PreTrainedModel
+
+from mmalign.errors import CapabilityError
+from mmalign.models.families import EncodedPrompt, ModelFamily
+from mmalign.models.families.loading import bare_model
+
+__all__ = ["Draw", "Drawn", "Scored", "draw_batch", "score_batch", "take_tokens"]
+
+_SCORED_AT_ONCE = 4096
+"""Positions whose logits are held at a time."""
+
+
+@dataclass(frozen=True)
+class Draw:
+    """One completion that is wanted."""
+
+    prompt: EncodedPrompt
+    seed: int
+    temperature: float = 0.0
+    """0 is greedy."""
+    top_p: float = 1.0
+    max_tokens: int = 256
+    stop: tuple[str, ...] = ()
+
+
+class Drawn(NamedTuple):
+    """One completion."""
+
+    token_ids: list[int]
+    """With the token that ended it, if one did."""
+    logprobs: list[float]
+    """Of these tokens in the model's own distribution, before temperature and top_p, in nats."""
+    finish_reason: Literal["stop", "length"]
+
+
+class Scored(NamedTuple):
+    """A prompt and the ids whose log-probs are wanted."""
+
+    prompt: EncodedPrompt
+    tail: Tensor
+    """[R] int64."""
+
+
+@dataclass
+class _Row:
+    """A completion in the making."""
+
+    draw: Draw
+    generator: torch.Generator
+    token_ids: list[int] = field(default_factory=list)
+    logprobs: list[float] = field(default_factory=list)
+    finish_reason: Literal["stop", "length"] | None = None
+
+
+@torch.no_grad()
+def draw_batch(
+    model: PreTrainedModel,
+    family: ModelFamily,
+    tokenizer: Any,
+    draws: Sequence[Draw],
+    *,
+    end_ids: frozenset[int],
+) -> list[Drawn]:
+    """Completions of a batch; a draw gives the same tokens whatever it is batched with.
+
+    Args:
+        model: In eval mode.
+        family: Of the model.
+        tokenizer: Decodes, for stop strings.
+        draws: Those of one prompt object share its prefill.
+        end_ids: Tokens that end an answer.
+    """
+    device = _device(model)
+    prompts = list({id(draw.prompt): draw.prompt for draw in draws}.values())
+    place = {id(prompt): index for index, prompt in enumerate(prompts)}
+    source = torch.tensor([place[id(draw.prompt)] for draw in draws], device=device)
+    longest = max(draw.max_tokens for draw in draws)
+    batch = _batch(model, family, [Scored(p, p.input_ids.new_zeros(longest)) for p in prompts])
+    length = batch.mask.shape[1] - longest  # the tail of zeros gives positions of tokens to come
+    cache = DynamicCache(config=bare_model(model).config.get_text_config())
+    hidden = family.decoder(model)(
+        inputs_embeds=batch.embeds[:, :length],
+        attention_mask=batch.mask[:, :length],
+        position_ids=batch.positions[..., :length],
+        past_key_values=cache,
+        use_cache=True,
+    ).last_hidden_state[:, -1:]
+
+    rows = [_Row(draw, torch.Generator().manual_seed(draw.seed)) for draw in draws]
+    alive = list(rows)
+    hidden, mask = hidden[source], batch.mask[source]
+    positions = batch.positions[..., source, :]
+    cache.batch_select_indices(source)
+    for step in range(longest):
+        logits = family.head(model)(hidden)[:, -1].float()
+        tokens = take_tokens(logits, [row.draw for row in alive], [row.generator for row in alive])
+        logprobs = F.log_softmax(logits, dim=-1).gather(-1, tokens[:, None])[:, 0]
+        for row, token, logprob in zip(alive, tokens.tolist(), logprobs.tolist(), strict=True):
+            row.token_ids.append(token)
+            row.logprobs.append(logprob)
+            row.finish_reason = _finish(row, tokenizer, end_ids)
+        keep = [index for index, row in enumerate(alive) if row.finish_reason is None]
+        if not keep:
+            break
+        if len(keep) < len(alive):
+            index = torch.tensor(keep, device=device)
+            alive = [alive[i] for i in keep]
+            tokens, mask, positions = tokens[index], mask[index], positions[..., index, :]
+            cache.batch_select_indices(index)
+        now = length + step
+        hidden = family.decoder(model)(
+            inputs_embeds=family.embed_tokens(model)(tokens[:, None]),
+            attention_mask=mask[:, : now + 1],
+            position_ids=positions[..., now : now + 1],
+            past_key_values=cache,
+            use_cache=True,
+        ).last_hidden_state
+    return [Drawn(row.token_ids, row.logprobs, row.finish_reason or "length") for row in rows]
+
+
+@torch.no_grad()
+def score_batch(
+    model: PreTrainedModel, family: ModelFamily, items: Sequence[Scored]
+) -> list[list[float]]:
+    """Log-probs of each tail's tokens in the model's own distribution, in nats, by one forward."""
+    batch = _batch(model, family, items)
+    hidden = (
+        family.decoder(model)(
+            inputs_embeds=batch.embeds,
+            attention_mask=batch.mask,
+            position_ids=batch.positions,
+            use_cache=False,
+        )
+        .last_hidden_state[:, :-1]
+        .contiguous()
+    )
+    # rows are padded on the left: every tail ends in the last column
+    wanted = torch.zeros(hidden.shape[:2], dtype=torch.bool, device=hidden.device)
+    for row, item in enumerate(items):
+        wanted[row, wanted.shape[1] - len(item.tail) :] = True
+    states = hidden[wanted]
+    taken = torch.cat([item.tail for item in items]).to(hidden.device)
+    found: list[float] = []
+    for part, ids in zip(states.split(_SCORED_AT_ONCE), taken.split(_SCORED_AT_ONCE), strict=True):
+        logits = family.head(model)(part).float()
+        found += (logits.gather(-1, ids[:, None])[:, 0] - logits.logsumexp(-1)).tolist()
+    numbers = iter(found)
+    return [[next(numbers) for _ in item.tail] for item in items]
+
+
+def take_tokens(
+    logits: Tensor, draws: Sequence[Draw], generators: Sequence[torch.Generator]
+) -> Tensor:
+    """[B] tokens drawn from [B, V] logits, each row by its own temperature, top_p and source.
+
+    A row takes one uniform number a step and reads it off the distribution's cumulative sum in
+    the order of the vocabulary; rounding of the logits, which differs between batches, moves
+    the borders by as little.
+    """
+    greedy = logits.argmax(-1)
+    if all(draw.temperature == 0 for draw in draws):
+        return greedy
+    temperature = torch.tensor([[draw.temperature or 1.0] for draw in draws], device=logits.device)
+    top_p = torch.tensor([[draw.top_p] for draw in draws], device=logits.device)
+    probs = F.softmax(logits / temperature, dim=-1)
+    if any(draw.top_p < 1 for draw in draws):
+        ordered, order = probs.sort(dim=-1, descending=True)
+        before = ordered.cumsum(-1) - ordered
+        probs = probs.masked_fill(
+            torch.zeros_like(probs, dtype=torch.bool).scatter(-1, order, before >= top_p), 0.0
+        )
+    numbers = [
+        torch.rand((), generator=generator, dtype=torch.float64) if draw.temperature else 0.0
+        for draw, generator in zip(draws, generators, strict=True)
+    ]
+    sums = probs.double().cumsum(-1)
+    aim = torch.tensor(numbers, dtype=torch.float64, device=logits.device)[:, None] * sums[:, -1:]
+    drawn = torch.searchsorted(sums, aim, right=True)[:, 0].clamp(max=logits.shape[-1] - 1)
+    is_greedy = torch.tensor([draw.temperature == 0 for draw in draws], device=logits.device)
+    return torch.where(is_greedy, greedy, drawn)
+
+
+class _Batch(NamedTuple):
+    """Padded on the left, so that all rows end in the last column."""
+
+    embeds: Tensor
+    """[B, T, H], media features in their places."""
+    mask: Tensor
+    """[B, T] int64."""
+    positions: Tensor
+    """[B, T], or [3, B, T]."""
+
+
+def _batch(model: PreTrainedModel, family: ModelFamily, items: Sequence[Scored]) -> _Batch:
+    device = _device(model)
+    lengths = [len(item.prompt.input_ids) + len(item.tail) for item in items]
+    longest = max(lengths)
+    limit = getattr(bare_model(model).config.get_text_config(), "max_position_embeddings", None)
+    if limit is not None and longest > limit:
+        media = max(item.prompt.num_media_tokens for item in items)
+        raise CapabilityError(
+            f"a prompt and its answer take up to {longest} tokens (media alone {media}), the "
+            f"model holds {limit}; sample fewer frames or lower max_completion_length"
+        )
+    ids = torch.zeros(len(items), longest, dtype=torch.int64)
+    types, mask = torch.zeros_like(ids), torch.zeros_like(ids)
+    placed = []
+    for row, (prompt, tail) in enumerate(items):
+        start, middle = longest - lengths[row], longest - len(tail)
+        ids[row, start:middle], ids[row, middle:] = prompt.input_ids, tail
+        types[row, start:middle] = prompt.token_types
+        mask[row, start:] = 1
+        own = family.position_ids(model, prompt, tail)
+        placed.append(F.pad(own, (start, 0)))
+    positions = torch.stack(placed, dim=1).to(device)
+    embeds: Tensor = family.embed_tokens(model)(ids.to(device))
+    features = _features(model, family, [item.prompt for item in items])
+    if features is not None:
+        embeds[types.to(device) > 0] = features.to(embeds)
+    return _Batch(embeds, mask.to(device), positions if len(positions) > 1 else positions[0])
+
+
+def _features(
+    model: PreTrainedModel, family: ModelFamily, prompts: Sequence[EncodedPrompt]
+) -> Tensor | None:
+    """Media features prompt by prompt; media that several prompts share are looked at once."""
+    shared: dict[int, Mapping[str, Tensor]] = {id(p.media): p.media for p in prompts if p.media}
+    if not shared:
+        return None
+    device = _device(model)
+    joined = family.join_media(list(shared.values()))
+    found = family.media_embeds(model, {key: value.to(device) for key, value in joined.items()})
+    sizes = {id(p.media): p.num_media_tokens for p in prompts}
+    parts = dict(zip(shared, torch.split(found, [sizes[key] for key in shared]), strict=True))
+    return torch.cat([parts[id(p.media)] for p in prompts if p.media])
+
+
+def _finish(row: _Row, tokenizer: Any, end_ids: frozenset[int]) -> Literal["stop", "length"] | None:
+    if row.token_ids[-1] in end_ids:
+        return "stop"
+    if row.draw.stop:
+        text = tokenizer.decode(row.token_ids, skip_special_tokens=True)
+        if any(stop in text for stop in row.draw.stop):
+            return "stop"
+    return "length" if len(row.token_ids) >= row.draw.max_tokens else None
+
+
+def _device(model: PreTrainedModel) -> torch.device:
+    return next(model.parameters()).device

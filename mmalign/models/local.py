@@ -1,0 +1,452 @@
+"""A transformers model in this process, which answers concurrent requests in batches."""
+
+import asyncio
+import hashlib
+import secrets
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Literal, Self, TypeVar
+
+import torch
+from pydantic import Field
+from transformers import AutoConfig, PreTrainedModel
+
+from mmalign.config import Config
+from mmalign.errors import CapabilityError, ConfigError, ModelCallError
+from mmalign.media import FrameCache, FrameSampling, default_cache, load_image, load_video
+from mmalign.models.batching import Batcher
+from mmalign.models.decoding import Draw, Drawn, Scored, draw_batch, score_batch
+from mmalign.models.families import (
+    DecodedMedia,
+    EncodedPrompt,
+    ModelFamily,
+    PreparedMedia,
+    family_for,
+)
+from mmalign.models.families.loading import bare_model
+from mmalign.models.protocol import Capability, Completion, Sampling, TokenLogprobs, Usage
+from mmalign.records import MediaRef, Message, canonical_json, text_of, user
+
+__all__ = ["TransformersChatModel", "TransformersModelConfig"]
+
+Value = TypeVar("Value")
+
+_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+class TransformersModelConfig(Config):
+    """Weights that are loaded into this process."""
+
+    backend: Literal["transformers"] = "transformers"
+    model_name_or_path: str = Field(min_length=1)
+    """A folder or a name on the hub; weights must be safetensors."""
+    revision: str | None = None
+    """Branch, tag or commit on the hub."""
+    adapter: str | None = None
+    """Folder of a PEFT adapter that is put on top."""
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    """auto: bfloat16 on a GPU, float32 elsewhere."""
+    device: str = "auto"
+    """auto: the first GPU if there is one."""
+    attn_implementation: str | None = None
+    """sdpa, eager, flash_attention_2 ...; None leaves the choice to transformers."""
+    max_batch_size: int = Field(default=32, ge=1)
+    """Most completions that are computed together."""
+    max_batch_tokens: int = Field(default=32768, ge=1)
+    """Most tokens of a batch, padding included."""
+    batch_window_s: float = Field(default=0.005, ge=0)
+    """How long an idle model waits for further requests."""
+    num_threads: int = Field(default=2, ge=1)
+    """Threads that decode and prepare media."""
+    frame_cache: bool = True
+    """Keep decoded frames in the cache folder."""
+    media_memory_mb: int = Field(default=256, ge=0)
+    """Prepared media that are kept in memory for further questions about the same clip."""
+
+
+class TransformersChatModel:
+    """A ChatModel over weights in this process.
+
+    May be used from several threads and event loops. Whoever changes the weights does it inside
+    `paused()`; requests that wait are then answered by the new weights.
+    """
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        processor: Any,
+        family: ModelFamily,
+        sampling: FrameSampling,
+        *,
+        name: str = "in-process",
+        identity: Mapping[str, Any] | None = None,
+        max_batch_size: int = 32,
+        max_batch_tokens: int = 32768,
+        batch_window_s: float = 0.005,
+        num_threads: int = 2,
+        frame_cache: FrameCache | None = None,
+        media_memory_mb: int = 256,
+    ) -> None:
+        """Wrap what is there already.
+
+        Args:
+            model: Of the family's class, with or without a PEFT wrapper, on its device.
+            processor: The family's processor or tokenizer.
+            family: Of the model.
+            sampling: Which frames of a clip the model sees.
+            name: Name and revision; states which weights answer, so it changes with them.
+            identity: Further settings that change the answers.
+            max_batch_size: Most completions that are computed together.
+            max_batch_tokens: Most tokens of a batch, padding included.
+            batch_window_s: How long an idle model waits for further requests.
+            num_threads: Threads that decode and prepare media.
+            frame_cache: Where decoded frames are looked for and kept.
+            media_memory_mb: Prepared media that are kept in memory.
+        """
+        self._model = model
+        self._processor = processor
+        self._family = family
+        self._sampling = sampling
+        self._name = name
+        self._identity = dict(identity or {})
+        self._frame_cache = frame_cache
+        self._tokenizer = getattr(processor, "tokenizer", processor)
+        self._end_ids = _end_ids(model, processor, family)
+        self._weights = threading.RLock()
+        self._pool = ThreadPoolExecutor(num_threads, thread_name_prefix="mmalign-media")
+        self._media = _MediaMemory(media_memory_mb * 2**20)
+        limits = {"max_batch_size": max_batch_size, "max_batch_tokens": max_batch_tokens}
+        self._draws: Batcher[Draw, Drawn] = Batcher(
+            self._draw, **limits, window_s=batch_window_s, name="mmalign-draw"
+        )
+        self._scores: Batcher[Scored, Sequence[float]] = Batcher(
+            self._score, **limits, window_s=batch_window_s, name="mmalign-score"
+        )
+
+    @classmethod
+    def load(cls, config: TransformersModelConfig, sampling: FrameSampling) -> Self:
+        """Read the weights; from the hub only if they are no folder and the hub is allowed.
+
+        Raises:
+            ConfigError: No family serves the model, or something is missing.
+        """
+        path = config.model_name_or_path
+        try:
+            model_config = AutoConfig.from_pretrained(
+                path, revision=config.revision or "main", trust_remote_code=False
+            )
+        except (OSError, ValueError) as error:
+            raise ConfigError(f"model {path!r} cannot be loaded: {error}") from error
+        family = family_for(model_config)
+        on_gpu = torch.cuda.is_available()
+        device = config.device if config.device != "auto" else "cuda" if on_gpu else "cpu"
+        dtype = config.dtype
+        if dtype == "auto":
+            dtype = "bfloat16" if device.startswith("cuda") else "float32"
+        model, processor = family.load(
+            path,
+            dtype=_DTYPES[dtype],
+            device=device,
+            revision=config.revision,
+            attn_implementation=config.attn_implementation,
+        )
+        if config.adapter is not None:
+            model = _with_adapter(model, Path(config.adapter))
+        commit = config.revision or getattr(model_config, "_commit_hash", None)
+        return cls(
+            model,
+            processor,
+            family,
+            sampling,
+            name=f"{path}@{commit}" if commit else path,
+            identity={
+                "weights": _weights_hash(Path(path)) if Path(path).is_dir() else None,
+                "adapter": _weights_hash(Path(config.adapter)) if config.adapter else None,
+                "dtype": dtype,
+                "attn_implementation": config.attn_implementation,
+            },
+            max_batch_size=config.max_batch_size,
+            max_batch_tokens=config.max_batch_tokens,
+            batch_window_s=config.batch_window_s,
+            num_threads=config.num_threads,
+            frame_cache=default_cache() if config.frame_cache else None,
+            media_memory_mb=config.media_memory_mb,
+        )
+
+    @property
+    def name(self) -> str:
+        """Name and revision."""
+        return self._name
+
+    @property
+    def capabilities(self) -> frozenset[Capability]:
+        """Text, what the family sees, and everything about tokens; no tools, no schema."""
+        seen: frozenset[Capability] = frozenset({"image", "video"})
+        always: frozenset[Capability] = frozenset({"text", "logprobs", "score", "token_ids"})
+        return always if self._family.name == "causal_lm" else always | seen
+
+    @property
+    def identity(self) -> Mapping[str, Any]:
+        """Frame sampling and what the weights are."""
+        return {
+            "backend": "transformers",
+            "frame_sampling": self._sampling.model_dump(mode="json"),
+            **self._identity,
+        }
+
+    async def generate(
+        self,
+        messages: Sequence[Message],
+        *,
+        n: int = 1,
+        sampling: Sampling = Sampling(),
+        tools: Sequence[str] = (),
+        response_schema: Mapping[str, Any] | None = None,
+        seed: int | None = None,
+    ) -> tuple[Completion, ...]:
+        """Answer the chat n times; with a seed, the same n answers whatever else is asked.
+
+        Raises:
+            CapabilityError: Tools, a schema or a kind of media that the model does not know.
+            RecordError: The prompt cannot be encoded.
+            ModelCallError: It does not fit into memory.
+            MediaError: A clip of the prompt cannot be decoded.
+        """
+        if tools:
+            raise self._cannot("tools", "does not parse calls out of its text")
+        if response_schema is not None:
+            raise self._cannot("schema", "cannot hold its text to a JSON schema")
+        prompt = await self._encode(messages)
+        first = secrets.randbits(63) if seed is None else seed
+        num_tokens = len(prompt.input_ids) + sampling.max_completion_length
+        futures = [
+            self._draws.submit(
+                Draw(
+                    prompt,
+                    seed=_draw_seed(first, index),
+                    temperature=sampling.temperature,
+                    top_p=sampling.top_p,
+                    max_tokens=sampling.max_completion_length,
+                    stop=sampling.stop,
+                ),
+                num_tokens=num_tokens,
+            )
+            for index in range(n)
+        ]
+        drawn = await asyncio.gather(*(asyncio.wrap_future(future) for future in futures))
+        return tuple(self._completion(prompt, item, sampling) for item in drawn)
+
+    async def score(self, messages: Sequence[Message], completion: str) -> TokenLogprobs:
+        """Log-probabilities of a given completion, token by token, end of turn included.
+
+        Raises:
+            CapabilityError: The prompt holds a kind of media that the model does not know.
+            RecordError: The chat template does not let a completion follow the prompt.
+            ModelCallError: It does not fit into memory.
+            MediaError: A clip of the prompt cannot be decoded.
+        """
+        prompt = await self._encode(messages)
+        answer = await self._in_pool(
+            lambda: self._family.encode_completion(self._processor, messages, [text_of(completion)])
+        )
+        future = self._scores.submit(
+            Scored(prompt, answer.input_ids),
+            num_tokens=len(prompt.input_ids) + len(answer.input_ids),
+        )
+        logprobs: Sequence[float] = await asyncio.wrap_future(future)
+        return self._token_logprobs(answer.input_ids.tolist(), logprobs)
+
+    async def close(self) -> None:
+        """Answer what was asked, end the threads, let go of the weights."""
+        for batcher in (self._draws, self._scores):
+            await asyncio.to_thread(batcher.close)
+        self._pool.shutdown()
+        self._media.clear()
+        del self._model
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Hold all requests back while the weights or their modes are being changed."""
+        with self._weights:
+            yield
+
+    async def _encode(self, messages: Sequence[Message]) -> EncodedPrompt:
+        for message in messages:
+            for ref in message.media:
+                if ref.kind not in self.capabilities:
+                    raise self._cannot(ref.kind, f"cannot take in {ref.uri}")
+        return await self._in_pool(lambda: self._encode_now(messages))
+
+    def _encode_now(self, messages: Sequence[Message]) -> EncodedPrompt:
+        refs = [ref for message in messages for ref in message.media]
+        key = canonical_json([ref.model_dump(mode="json") for ref in refs])
+        media = self._media.get(key, lambda: self._prepare(refs))
+        return self._family.encode_prompt(self._processor, messages, media)
+
+    def _prepare(self, refs: Sequence[MediaRef]) -> PreparedMedia:
+        decoded: list[DecodedMedia] = [
+            load_image(ref)
+            if ref.kind == "image"
+            else load_video(ref, self._sampling, cache=self._frame_cache)
+            for ref in refs
+        ]
+        return self._family.prepare_media(self._processor, decoded)
+
+    async def _in_pool(self, work: Callable[[], Value]) -> Value:
+        return await asyncio.get_running_loop().run_in_executor(self._pool, work)
+
+    def _draw(self, draws: Sequence[Draw]) -> list[Drawn]:
+        def compute(part: Sequence[Draw]) -> list[Drawn]:
+            return draw_batch(
+                self._model, self._family, self._tokenizer, part, end_ids=self._end_ids
+            )
+
+        with self._evaluating():
+            return _halving(compute, draws)
+
+    def _score(self, items: Sequence[Scored]) -> list[list[float]]:
+        with self._evaluating():
+            return _halving(lambda part: score_batch(self._model, self._family, part), items)
+
+    @contextmanager
+    def _evaluating(self) -> Iterator[None]:
+        """The weights for ourselves, dropout off, and everything as it was afterwards."""
+        with self._weights:
+            was_training = self._model.training
+            self._model.eval()  # type: ignore[no-untyped-call]  # transformers' stub
+            try:
+                yield
+            finally:
+                if was_training:
+                    self._model.train()
+
+    def _completion(self, prompt: EncodedPrompt, drawn: Drawn, sampling: Sampling) -> Completion:
+        ids = drawn.token_ids
+        text = str(self._tokenizer.decode(ids, skip_special_tokens=True))
+        cuts = [place for place in (text.find(stop) for stop in sampling.stop) if place >= 0]
+        return Completion(
+            text=text[: min(cuts)] if cuts else text,
+            finish_reason=drawn.finish_reason,
+            logprobs=self._token_logprobs(ids, drawn.logprobs) if sampling.logprobs else None,
+            usage=Usage(prompt_tokens=len(prompt.input_ids), completion_tokens=len(ids)),
+            model=self._name,
+        )
+
+    def _token_logprobs(self, ids: Sequence[int], logprobs: Sequence[float]) -> TokenLogprobs:
+        tokens = tuple(str(self._tokenizer.decode([token])) for token in ids)
+        return TokenLogprobs(token_ids=tuple(ids), tokens=tokens, logprobs=tuple(logprobs))
+
+    def _cannot(self, what: str, why: str) -> CapabilityError:
+        return CapabilityError(
+            f"model {self._name!r} was asked for {what!r}, but {why}; it can do "
+            f"{', '.join(sorted(self.capabilities))}. Use another model or an "
+            f"OpenAI-compatible server"
+        )
+
+
+class _MediaMemory:
+    """Prepared media by what they were made of, the least recently used dropped.
+
+    A medium that several threads want at once is made by the first of them.
+    """
+
+    def __init__(self, max_bytes: int) -> None:
+        self._max_bytes = max_bytes
+        self._num_bytes = 0
+        self._lock = threading.Lock()
+        self._items: OrderedDict[str, Future[PreparedMedia]] = OrderedDict()
+
+    def get(self, key: str, make: Callable[[], PreparedMedia]) -> PreparedMedia:
+        """The media of a key."""
+        with self._lock:
+            future = self._items.get(key)
+            is_ours = future is None
+            if future is None:
+                future = self._items[key] = Future()
+            self._items.move_to_end(key)
+        if not is_ours:
+            return future.result()
+        try:
+            media = make()
+        except BaseException as error:
+            with self._lock:
+                self._items.pop(key, None)
+            future.set_exception(error)
+            raise
+        future.set_result(media)
+        with self._lock:
+            self._num_bytes += _num_bytes(media)
+            finished = [name for name, item in self._items.items() if item.done()]
+            for name in finished:
+                if self._num_bytes <= self._max_bytes:
+                    break
+                self._num_bytes -= _num_bytes(self._items.pop(name).result())
+        return media
+
+    def clear(self) -> None:
+        """Drop everything."""
+        with self._lock:
+            self._items.clear()
+            self._num_bytes = 0
+
+
+def _num_bytes(media: PreparedMedia) -> int:
+    return sum(tensor.nbytes for tensor in media.tensors.values())
+
+
+def _halving(compute: Callable[[Sequence[Any]], list[Any]], items: Sequence[Any]) -> list[Any]:
+    """The answers; where a batch does not fit into memory, those of its halves."""
+    try:
+        return compute(items)
+    except torch.OutOfMemoryError as error:
+        if len(items) == 1:
+            num_tokens = len(items[0].prompt.input_ids)
+            raise ModelCallError(
+                f"one request of {num_tokens} prompt tokens "
+                f"({items[0].prompt.num_media_tokens} of them media) does not fit into the GPU's "
+                f"memory; sample fewer or smaller frames"
+            ) from error
+    torch.cuda.empty_cache()
+    middle = len(items) // 2
+    return _halving(compute, items[:middle]) + _halving(compute, items[middle:])
+
+
+def _end_ids(model: PreTrainedModel, processor: Any, family: ModelFamily) -> frozenset[int]:
+    """What the model's settings, its tokenizer or its chat template end an answer with."""
+    tokenizer = getattr(processor, "tokenizer", processor)
+    settings = getattr(bare_model(model), "generation_config", None)
+    configured = getattr(settings, "eos_token_id", None)
+    ids = list(configured) if isinstance(configured, (list, tuple)) else [configured]
+    turn = family.encode_completion(processor, [user("?\n")], [text_of("!")])
+    ids += [tokenizer.eos_token_id, int(turn.input_ids[-1])]
+    return frozenset(token for token in ids if token is not None)
+
+
+def _draw_seed(seed: int, index: int) -> int:
+    digest = hashlib.blake2b(f"{seed}\x1f{index}".encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "big") >> 1
+
+
+def _with_adapter(model: PreTrainedModel, folder: Path) -> PreTrainedModel:
+    from peft import PeftModel
+
+    if not (folder / "adapter_model.safetensors").is_file():
+        raise ConfigError(
+            f"{folder}: holds no adapter_model.safetensors; give a folder that PEFT saved"
+        )
+    adapted: Any = PeftModel.from_pretrained(model, str(folder)).eval()
+    return adapted  # type: ignore[no-any-return]  # a wrapper that acts as its model
+
+
+def _weights_hash(folder: Path) -> str:
+    """Of a folder's weights and settings, so that a retrained model is another one."""
+    digest = hashlib.blake2b(digest_size=16)
+    for file in sorted([*folder.glob("*.safetensors"), *folder.glob("*.json")]):
+        digest.update(file.name.encode())
+        with file.open("rb") as stream:
+            digest.update(hashlib.file_digest(stream, "blake2b").digest())
+    return digest.hexdigest()
