@@ -24,7 +24,7 @@ from mmalign.engine.manifest import current_versions
 from mmalign.errors import ConfigError, StoreError
 from mmalign.evaluation import EvaluationReport, evaluate
 from mmalign.media import default_cache
-from mmalign.models.families import family_of
+from mmalign.models.families import family_of, processor_of
 from mmalign.models.load import load_model
 from mmalign.models.protocol import ChatModel
 from mmalign.objectives import ChosenObjective, parse_objective
@@ -190,7 +190,6 @@ def plan_policy(config: RunConfig, console: Console) -> dict[str, Any]:
         trainer=config.trainer,
         lora=config.lora,
         media=config.media,
-        cache=default_cache(),
     )
     console.print(plan_table(plan))
     return {"percentiles": percentiles(plan.counts), "too_long": list(plan.too_long)}
@@ -199,8 +198,7 @@ def plan_policy(config: RunConfig, console: Console) -> dict[str, Any]:
 def pair_tokens(config: RunConfig, pair: PreferencePair) -> PairTokens:
     """The tokens of both sides and which of them carry reward, by the policy's own tokenizer."""
     path = policy_path(config)
-    family = family_of(path)
-    processor = family.load_processor(path)
+    family, processor = family_of(path), processor_of(path)
     tokens: list[list[str]] = []
     phrases: list[list[int]] = []
     for side in (pair.chosen, pair.rejected):

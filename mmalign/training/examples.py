@@ -10,14 +10,28 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from mmalign.errors import MmalignError, RecordError
-from mmalign.media import FrameCache, FrameSampling, load_audio, load_image, load_video
-from mmalign.models.families import DecodedMedia, EncodedCompletion, EncodedPrompt, ModelFamily
+from mmalign.media import (
+    FrameCache,
+    FrameSampling,
+    load_audio,
+    load_image,
+    load_video,
+    probe,
+    sample_indices,
+)
+from mmalign.models.families import (
+    VIDEO,
+    DecodedMedia,
+    EncodedCompletion,
+    EncodedPrompt,
+    ModelFamily,
+    PreparedMedia,
+)
 from mmalign.records import (
     MediaPart,
     MediaRef,
     Message,
     PreferencePair,
-    Response,
     Sample,
     canonical_json,
     text_of,
@@ -90,43 +104,65 @@ def collate(examples: Sequence[Example]) -> Batch:
 
 
 class Encoder:
-    """Turns records into examples for one model family; keeps media tensors of recent clips."""
+    """Turns records into examples for one model family; keeps the media of recent clips prepared.
+
+    Args:
+        family: Of the model.
+        processor: The one that belongs to the model.
+        sampling: Which frames of a clip are seen.
+        cache: Decoded frames on disk.
+        sizes_only: Never decode; the examples have the right lengths and no media. For planning.
+        keep_media: Prompts' media that stay prepared in memory.
+    """
 
     def __init__(
         self,
         family: ModelFamily,
-        processor: Any,  # transformers' processors share no typed base
+        processor: Any,
         sampling: FrameSampling,
         *,
         cache: FrameCache | None = None,
-        keep_prompts: int = 4096,
+        sizes_only: bool = False,
+        keep_media: int = 4096,
     ) -> None:
         self.family = family
         self.processor = processor
         self.sampling = sampling
         self._cache = cache
-        self._prompts: OrderedDict[str, EncodedPrompt] = OrderedDict()
-        self._media: OrderedDict[str, Mapping[str, Tensor]] = OrderedDict()
-        self._keep = keep_prompts
+        self._prepare = self._measure if sizes_only else self._decode
+        self._media: OrderedDict[str, PreparedMedia] = OrderedDict()
+        self._keep = keep_media
+
+    def for_planning(self) -> "Encoder":
+        """The same encoder without decoding."""
+        return Encoder(self.family, self.processor, self.sampling, sizes_only=True)
 
     def pair(self, pair: PreferencePair) -> Example:
-        """A preference pair: chosen branch first, rejected branch second."""
+        """A preference pair: chosen branch first, rejected branch second.
+
+        Raises:
+            RecordError: A side shows the clip as it was spoilt to provoke the wrong answer.
+        """
+        _require_clean_media(pair)
         sides = (pair.chosen, pair.rejected)
         prompts = [_with_media(pair.prompt, side.media) for side in sides]
         tools = [side.tools if side.tools is not None else pair.tools for side in sides]
-        branches = [self._completion(prompts[i], side) for i, side in enumerate(sides)]
-        encoded = [self.prompt(prompts[i], tools=tools[i]) for i in range(2)]
-        if encoded[0] is encoded[1]:
-            rows: tuple[Row, ...] = (Row(encoded[0], tuple(branches)),)
+        branches = tuple(
+            self.family.encode_completion(self.processor, prompt, side.messages)
+            for prompt, side in zip(prompts, sides, strict=True)
+        )
+        if prompts[0] == prompts[1] and tools[0] == tools[1]:
+            rows: tuple[Row, ...] = (Row(self.prompt(prompts[0], tools=tools[0]), branches),)
         else:
-            rows = tuple(Row(p, (b,)) for p, b in zip(encoded, branches, strict=True))
+            rows = tuple(
+                Row(self.prompt(prompts[i], tools=tools[i]), (branches[i],)) for i in range(2)
+            )
         phrase_ids = tuple(
             torch.tensor(phrase_ids_of(branch.offsets, side.spans), dtype=torch.long)
             for branch, side in zip(branches, sides, strict=True)
         )
-        return Example(
-            pair.id, rows, phrase_ids, {"graph": pair.lineage.graph or "", **pair.lineage.tags}
-        )
+        tags = {"graph": pair.lineage.graph or "", **pair.lineage.tags}
+        return Example(pair.id, rows, phrase_ids, tags)
 
     def sample(self, sample: Sample) -> Example:
         """A supervised example: the gold answer is the only branch.
@@ -149,27 +185,41 @@ class Encoder:
         )
 
     def prompt(self, messages: Sequence[Message], *, tools: Sequence[str] = ()) -> EncodedPrompt:
-        """A prompt's ids and media; the same object for the same prompt while it is kept."""
-        key = canonical_json([[m.model_dump(mode="json") for m in messages], list(tools)])
-        found = self._prompts.get(key)
-        if found is None:
-            refs = [ref for message in messages for ref in message.media]
-            found = self.family.encode_prompt(
-                self.processor, messages, [self._decode(ref) for ref in refs], tools=tools
+        """A prompt's ids and media; prompts about the same clips share their tensors."""
+        refs = [ref for message in messages for ref in message.media]
+        key = canonical_json([ref.model_dump(mode="json") for ref in refs])
+        media = self._media.pop(key, None) or self._prepare(refs)
+        self._media[key] = media
+        if len(self._media) > self._keep:
+            self._media.popitem(last=False)
+        return self.family.encode_prompt(self.processor, messages, media, tools=tools)
+
+    def _decode(self, refs: Sequence[MediaRef]) -> PreparedMedia:
+        decoded: list[DecodedMedia] = []
+        for ref in refs:
+            if ref.kind == "video":
+                decoded.append(load_video(ref, self.sampling, cache=self._cache))
+            else:
+                decoded.append(load_audio(ref) if ref.kind == "audio" else load_image(ref))
+        return self.family.prepare_media(self.processor, decoded)
+
+    def _measure(self, refs: Sequence[MediaRef]) -> PreparedMedia:
+        """Token counts of clips by arithmetic; pictures and sound are small enough to decode."""
+        if any(ref.kind != "video" for ref in refs):
+            return self._decode(refs)
+        counts = []
+        for ref in refs:
+            info = probe(ref.uri)
+            start_s, end_s = ref.start_s or 0.0, min(ref.end_s or info.duration_s, info.duration_s)
+            num_source = max(1, round((end_s - start_s) * info.fps))
+            height, width = self.sampling.resize or (info.height, info.width)
+            num_frames = len(sample_indices(num_source, info.fps, self.sampling))
+            counts.append(
+                self.family.media_token_count(
+                    self.processor, "video", num_frames=num_frames, height=height, width=width
+                )
             )
-            media_key = canonical_json([ref.model_dump(mode="json") for ref in refs])
-            shared = _remember(self._media, media_key, found.media, self._keep)
-            found = EncodedPrompt(found.input_ids, shared, found.token_types)
-            _remember(self._prompts, key, found, self._keep)
-        return found
-
-    def _completion(self, prompt: Sequence[Message], side: Response) -> EncodedCompletion:
-        return self.family.encode_completion(self.processor, prompt, side.messages)
-
-    def _decode(self, ref: MediaRef) -> DecodedMedia:
-        if ref.kind == "video":
-            return load_video(ref, self.sampling, cache=self._cache)
-        return load_audio(ref) if ref.kind == "audio" else load_image(ref)
+        return PreparedMedia({}, (VIDEO,) * len(refs), tuple(counts))
 
 
 class ExampleDataset(Dataset[Example]):
@@ -208,10 +258,12 @@ def _with_media(prompt: Sequence[Message], media: Sequence[MediaRef] | None) -> 
     )
 
 
-def _remember(kept: OrderedDict[str, Any], key: str, value: Any, limit: int) -> Any:
-    """The value that is kept under the key, which is this one unless there was one."""
-    value = kept.setdefault(key, value)
-    kept.move_to_end(key)
-    if len(kept) > limit:
-        kept.popitem(last=False)
-    return value
+def _require_clean_media(pair: PreferencePair) -> None:
+    spoilt = set(map(str, pair.lineage.operations))
+    refs = [*pair.media, *(pair.chosen.media or ()), *(pair.rejected.media or ())]
+    for ref in refs:
+        if spoilt & set(map(str, ref.operations)):
+            raise RecordError(
+                f"pair {pair.id!r}: {ref.uri} carries the operations that were only to provoke a "
+                f"wrong answer; a pair shows the original clip. Build the pair again"
+            )

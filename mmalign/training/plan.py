@@ -1,15 +1,17 @@
 """How many tokens each record takes, counted before the first step; nothing is ever cut."""
 
 import json
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 from rich.table import Table
 from transformers import PreTrainedModel
 
-from mmalign.errors import ConfigError
+from mmalign.errors import ConfigError, MediaError
+from mmalign.records import PreferencePair, Sample
 from mmalign.training.config import TrainerConfig
 from mmalign.training.examples import Example
 
@@ -17,13 +19,16 @@ __all__ = [
     "MemoryEstimate",
     "Plan",
     "TokenCount",
+    "count_all",
     "count_tokens",
     "estimate_memory",
     "fits",
-    "make_plan",
     "plan_table",
 ]
 
+AnyRecord = TypeVar("AnyRecord", PreferencePair, Sample)
+
+_MAX_BROKEN = 0.05
 _ACTIVATIONS_PER_LAYER = 17
 """Values of hidden size that one decoder layer keeps for a token without checkpointing
 (Korthikanti et al., 2022, without the attention matrix, which SDPA does not keep)."""
@@ -76,6 +81,8 @@ class Plan:
     counts: tuple[TokenCount, ...]
     max_length: int | None
     too_long: tuple[str, ...]
+    broken: Mapping[str, str] = field(default_factory=dict)
+    """Records whose media cannot be read, and why."""
     memory: MemoryEstimate | None = None
 
     def save(self, path: Path) -> None:
@@ -83,6 +90,7 @@ class Plan:
         value = {
             "max_length": self.max_length,
             "too_long": self.too_long,
+            "broken": dict(self.broken),
             "percentiles": percentiles(self.counts),
             "memory": asdict(self.memory) if self.memory else None,
             "records": [asdict(count) for count in self.counts],
@@ -107,14 +115,18 @@ def count_tokens(example: Example) -> TokenCount:
     )
 
 
-def make_plan(
-    counts: Sequence[TokenCount], max_length: int | None, memory: MemoryEstimate | None = None
-) -> Plan:
-    """The counts with the records that exceed `max_length`."""
-    too_long = tuple(
-        c.id for c in counts if max_length is not None and c.longest_tokens > max_length
-    )
-    return Plan(tuple(counts), max_length, too_long, memory)
+def count_all(
+    records: Sequence[AnyRecord], encode: Callable[[AnyRecord], Example]
+) -> tuple[list[TokenCount], dict[str, str]]:
+    """Token counts of all records, and why those are missing whose media cannot be read."""
+    counts: list[TokenCount] = []
+    broken: dict[str, str] = {}
+    for record in records:
+        try:
+            counts.append(count_tokens(encode(record)))
+        except MediaError as error:
+            broken[record.id] = f"{error.reason}: {error}"
+    return counts, broken
 
 
 def estimate_memory(
@@ -156,11 +168,19 @@ def fits(plan: Plan, *, over_length: str) -> frozenset[str]:
 
     Raises:
         ConfigError: Records are too long and the recipe does not say to drop them.
+        MediaError: The media of more than 5 % of the records cannot be read.
     """
+    num_records = len(plan.counts) + len(plan.broken)
+    if len(plan.broken) > _MAX_BROKEN * num_records:
+        record, why = next(iter(plan.broken.items()))
+        raise MediaError(
+            f"the media of {len(plan.broken)} of {num_records} records cannot be read, more than "
+            f"{_MAX_BROKEN:.0%}; the first is {record!r}: {why}. plan.json lists all of them"
+        )
     if plan.too_long and over_length == "error":
         longest = max(plan.counts, key=lambda count: count.longest_tokens)
         raise ConfigError(
-            f"{len(plan.too_long)} of {len(plan.counts)} records exceed max_length "
+            f"{len(plan.too_long)} of {num_records} records exceed max_length "
             f"{plan.max_length}; the longest is {longest.id!r} with "
             f"{longest.longest_tokens} tokens, {longest.media_tokens} of them media. "
             f"Media tokens are never cut: raise trainer.max_length, sample fewer frames, or set "
@@ -202,5 +222,7 @@ def plan_table(plan: Plan) -> Table:
             "memory at the peak (estimate)", "", "", "", f"{plan.memory.total / 2**20:,.1f} MiB"
         )
     limit = "no limit" if plan.max_length is None else f"max_length {plan.max_length}"
-    table.caption = f"{len(plan.too_long)} too long ({limit}); nothing is cut"
+    table.caption = (
+        f"{len(plan.too_long)} too long ({limit}), {len(plan.broken)} unreadable; nothing is cut"
+    )
     return table

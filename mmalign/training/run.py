@@ -18,7 +18,7 @@ from transformers import (
 
 from mmalign.errors import ConfigError
 from mmalign.media import FrameCache, FrameSampling
-from mmalign.models.families import ModelFamily, family_of
+from mmalign.models.families import ModelFamily, family_of, processor_of
 from mmalign.objectives import ChosenObjective
 from mmalign.records import PreferencePair, Sample, content_id
 from mmalign.training.card import write_model_card
@@ -28,10 +28,9 @@ from mmalign.training.examples import Encoder, Example, ExampleDataset
 from mmalign.training.forward import base_model
 from mmalign.training.plan import (
     Plan,
-    count_tokens,
+    count_all,
     estimate_memory,
     fits,
-    make_plan,
     plan_table,
 )
 from mmalign.training.preference import PreferenceTrainer
@@ -39,7 +38,7 @@ from mmalign.training.reference import make_reference
 from mmalign.training.supervised import SupervisedTrainer
 from mmalign.training.trainer import AlignmentTrainer
 
-__all__ = ["plan_training", "train"]
+__all__ = ["plan_training", "train", "with_adapter"]
 
 
 def train(
@@ -89,15 +88,16 @@ def train(
     family = family_of(model_name_or_path)
     model, processor = family.load(model_name_or_path, dtype=dtype, device=device)
     encoder = Encoder(family, processor, media, cache=cache)
-    encode: Callable[[Any], Example] = encoder.pair if objective else encoder.sample
     model.config.use_cache = False
-    policy = _with_adapter(model, family, lora)
-    plan = _plan(policy, records, encode, trainer, objective)
+    policy = with_adapter(model, family, lora)
+    plan = _plan(policy, records, encoder, trainer, objective)
     if int(os.environ.get("RANK", "0")) == 0:
         plan.save(output_dir / "plan.json")
         (console or Console()).print(plan_table(plan))
     kept = fits(plan, over_length=trainer.over_length)
-    dataset = ExampleDataset([record for record in records if record.id in kept], encode)
+    dataset = ExampleDataset(
+        [record for record in records if record.id in kept], _encode(encoder, objective)
+    )
     loop = _make_trainer(
         policy, family, processor, dataset, objective, trainer, output_dir, manifest, dtype
     )
@@ -159,7 +159,6 @@ def plan_training(
     trainer: TrainerConfig,
     lora: LoraSettings | None,
     media: FrameSampling,
-    cache: FrameCache | None = None,
 ) -> Plan:
     """What `train` would count and predict, without the weights."""
     family = family_of(model_name_or_path)
@@ -169,20 +168,18 @@ def plan_training(
     )
     with torch.device("meta"):
         empty = model_class.from_config(config)
-    encoder = Encoder(family, family.load_processor(model_name_or_path), media, cache=cache)
-    encode: Callable[[Any], Example] = encoder.pair if objective else encoder.sample
-    return _plan(_with_adapter(empty, family, lora), records, encode, trainer, objective)
+    encoder = Encoder(family, processor_of(model_name_or_path), media)
+    return _plan(with_adapter(empty, family, lora), records, encoder, trainer, objective)
 
 
 def _plan(
     policy: nn.Module,
     records: Sequence[PreferencePair] | Sequence[Sample],
-    encode: Callable[[Any], Example],
+    encoder: Encoder,
     trainer: TrainerConfig,
     objective: ChosenObjective | None,
 ) -> Plan:
-    examples = ExampleDataset(records, encode)
-    counts = [count_tokens(examples[index]) for index in range(len(records))]
+    counts, broken = count_all(records, _encode(encoder.for_planning(), objective))
     copies = trainer.reference != "adapter_off" and not (
         trainer.reference == "auto" and isinstance(policy, PeftModel)
     )
@@ -193,14 +190,21 @@ def _plan(
         num_trainable=sum(p.numel() for p in policy.parameters() if p.requires_grad),
         copies_reference=copies and _needs_reference(objective),
     )
-    return make_plan(counts, trainer.max_length, memory)
+    limit = trainer.max_length
+    too_long = [c.id for c in counts if limit is not None and c.longest_tokens > limit]
+    return Plan(tuple(counts), limit, tuple(too_long), broken, memory)
+
+
+def _encode(encoder: Encoder, objective: ChosenObjective | None) -> Callable[[Any], Example]:
+    return encoder.sample if objective is None else encoder.pair
 
 
 def _needs_reference(objective: ChosenObjective | None) -> bool:
     return objective is not None and bool(objective.objective.needs & {"ref_logps", "token_kl"})
 
 
-def _with_adapter(model: nn.Module, family: ModelFamily, lora: LoraSettings | None) -> nn.Module:
+def with_adapter(model: nn.Module, family: ModelFamily, lora: LoraSettings | None) -> nn.Module:
+    """The model under a fresh adapter on its language model, or as it is."""
     if lora is None:
         return model
     targets = list(lora.lora_target_modules or family.language_linears(model))  # type: ignore[arg-type]  # families load transformers models

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +11,14 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from mmalign.errors import CheckpointError, ConfigError, RecordError
-from mmalign.media import FrameSampling
+from mmalign.errors import CheckpointError, ConfigError, MediaError, RecordError
+from mmalign.media import FrameSampling, operation
 from mmalign.objectives import parse_objective
-from mmalign.records import PreferencePair, Sample, text_of
+from mmalign.records import MediaRef, PreferencePair, Sample, text_of, user
+from mmalign.testing.tiny_models import TinyModel, tiny_llava_onevision, tiny_qwen2_5_vl
 from mmalign.training import LoraSettings, TrainerConfig, merge_adapter, train
+from mmalign.training.examples import Encoder
+from mmalign.training.plan import count_tokens
 
 SAMPLING = FrameSampling(num_frames=4)
 RRPO = {"name": "rrpo", "beta": 0.5, "alpha": 0.05}
@@ -177,3 +181,44 @@ def test_the_world_size_is_asserted(
 ) -> None:
     with pytest.raises(ConfigError, match="asks for 2 processes, there are 1"):
         run(model_dir, pairs, tmp_path, world_size=2)
+
+
+def test_a_clip_that_was_spoilt_to_provoke_an_error_never_reaches_the_trainer(
+    model_dir: Path, pairs: list[PreferencePair], tmp_path: Path
+) -> None:
+    spoil = operation("mask", 7)
+    clip = pairs[0].media[0]
+    spoilt = pairs[0].model_copy(
+        update={
+            "prompt": (user("describe the video.", clip.then(spoil)),),
+            "lineage": pairs[0].lineage.model_copy(update={"operations": (spoil,)}),
+        }
+    )
+    with pytest.raises(RecordError, match="only to provoke a wrong answer"):
+        run(model_dir, [spoilt], tmp_path)
+
+
+def test_unreadable_media_are_counted_and_too_many_stop_the_run(
+    model_dir: Path, pairs: list[PreferencePair], tmp_path: Path
+) -> None:
+    gone = MediaRef(kind="video", uri=str(tmp_path / "gone.mp4"))
+    broken = pairs[0].model_copy(update={"id": "broken", "prompt": (user("describe.", gone),)})
+    with pytest.raises(
+        MediaError, match=r"1 of 9 records .* more than 5%.*'broken': media_missing"
+    ):
+        run(model_dir, [*pairs, broken], tmp_path / "many")
+    many = [p.model_copy(update={"id": f"{p.id}-{n}"}) for n in range(3) for p in pairs]
+    folder = run(model_dir, [*many, broken], tmp_path / "few", max_steps=1)
+    assert list(json.loads((folder / "plan.json").read_text())["broken"]) == ["broken"]
+
+
+@pytest.mark.parametrize("tiny", [tiny_llava_onevision, tiny_qwen2_5_vl])
+def test_the_plan_counts_without_decoding_what_training_will_see(
+    tiny: Callable[[], TinyModel], pairs: list[PreferencePair]
+) -> None:
+    model = tiny()
+    encoder = Encoder(model.family, model.processor, SAMPLING)
+    for pair in pairs[:3]:
+        exact = count_tokens(encoder.pair(pair))
+        assert exact.media_tokens > 4
+        assert count_tokens(encoder.for_planning().pair(pair)) == exact
