@@ -1,7 +1,8 @@
 """Read the wanted part of a file: runs in the worker process or, on request, in the caller's."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import av
 import numpy as np
@@ -92,7 +93,7 @@ def decode_audio(uri: str, *, start_s: float | None, end_s: float | None) -> Aud
         pieces: list[npt.NDArray[np.float32]] = []
         first_s: float | None = None
         num_samples = 0
-        for frame in container.decode(stream):
+        for frame in _sound_of(container, stream):
             if first_s is None:
                 first_s = (frame.time or 0.0) - begin_s
             pieces.extend(np.asarray(part.to_ndarray()) for part in to_float.resample(frame))
@@ -113,6 +114,13 @@ def decode_audio(uri: str, *, start_s: float | None, end_s: float | None) -> Aud
             f"the sample"
         )
     return AudioClip(_cut(np.concatenate(pieces, axis=1), first_s, start_s, end_s, rate), rate)
+
+
+def _sound_of(container: Any, stream: Any) -> Iterator[Any]:
+    """Decoded frames; a packet that the end of the file cuts in two counts as missing."""
+    for packet in container.demux(stream):
+        if not packet.is_corrupt:
+            yield from packet.decode()
 
 
 def _cut(

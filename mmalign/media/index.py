@@ -46,6 +46,8 @@ class FrameIndex:
     """[N] seconds from the start of the file."""
     num_promised: int
     """Frames that the header counts; 0 where it does not say."""
+    container: str
+    """FFmpeg's name of the file format."""
     seekable: bool
     """False where packets carry no usable times: frames can only be counted from the start."""
 
@@ -97,18 +99,23 @@ def index_video(source: Source) -> FrameIndex:
         tick = stream.time_base or Fraction(1, av.time_base)
         stream.thread_type = "NONE"
         rotation = None if _may_rotate(container) else 0
-        packets = []
+        packets, read_to = [], None
         for packet in container.demux(stream):
             if rotation is None:
                 rotation = _rotation(packet)
             if packet.size and not packet.is_discard and not packet.is_corrupt:
                 packets.append((packet.pts, packet.is_keyframe, packet.duration or 0))
+                read_to = packet.dts
         if not packets:
             raise _no_frames(source, stream)
         times = [pts for pts, _, _ in packets]
         seekable = None not in times and len(set(times)) == len(times)
         if not seekable:
             packets = _times_by_decoding(source, tick)
+        promised = _promised(stream, len(packets))
+        if promised > len(packets) and read_to is not None:
+            # what comes later in the file is shown later than this: no frame is missing before
+            packets = [packet for packet in packets if packet[0] <= read_to] or packets[:1]
         packets.sort(key=lambda packet: packet[0])
         pts = np.array([packet[0] for packet in packets], dtype=np.int64)
         last = packets[-1][2] or (int(np.median(np.diff(pts))) if len(pts) > 1 else 1)
@@ -131,7 +138,8 @@ def index_video(source: Source) -> FrameIndex:
             info=info,
             pts=pts,
             timestamps_s=pts * tick.numerator / tick.denominator - begin_s,
-            num_promised=_promised(stream, len(pts)),
+            num_promised=promised,
+            container=container.format.name,
             seekable=seekable,
         )
 
@@ -159,20 +167,14 @@ def video_stream(container: Any, source: Source) -> Any:
     for stream in container.streams.video:
         if not stream.disposition & av.stream.Disposition.attached_pic:
             return stream
-    raise MissingStreamError(
-        f"{source.name}: found {_kinds(container)}, expected a video stream; "
-        f"refer to it as audio, or drop the sample"
-    )
+    raise _no_stream(container, source, "a video stream; refer to it as audio")
 
 
 def audio_stream(container: Any, source: Source) -> Any:
     """The first stream of sound."""
     if container.streams.audio:
         return container.streams.audio[0]
-    raise MissingStreamError(
-        f"{source.name}: found {_kinds(container)}, expected an audio stream; "
-        f"do not ask for sound here, or drop the sample"
-    )
+    raise _no_stream(container, source, "an audio stream; do not ask for sound here")
 
 
 def origin_s(container: Any) -> float:
@@ -180,9 +182,19 @@ def origin_s(container: Any) -> float:
     return max(0, container.start_time or 0) / av.time_base
 
 
-def _kinds(container: Any) -> str:
-    kinds = [stream.type for stream in container.streams]
-    return f"only streams of type {', '.join(sorted(set(kinds)))}" if kinds else "no streams"
+def _no_stream(
+    container: Any, source: Source, expected: str
+) -> MediaCorruptError | MissingStreamError:
+    kinds = sorted({stream.type for stream in container.streams})
+    if not kinds:
+        return MediaCorruptError(
+            f"{source.name}: FFmpeg finds no stream in it, expected {expected}; it may be cut "
+            f"before its header ends. Fetch it again or drop the sample"
+        )
+    return MissingStreamError(
+        f"{source.name}: found only streams of type {', '.join(kinds)}, expected {expected}, or "
+        f"drop the sample"
+    )
 
 
 def _promised(stream: Any, num_found: int) -> int:

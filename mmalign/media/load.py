@@ -199,7 +199,8 @@ def load_image(ref: MediaRef) -> Frames:
             clip = apply_operation(clip, item)
         else:
             raise ConfigError(f"{ref.uri}: operation {item.name!r} needs a video, found an image")
-    return clip.frames[0]
+    changed: Frames = clip.frames[0]
+    return changed
 
 
 def _decode_apart(uri: str, key: FrameKey, time_limit_s: float, pool: DecodePool) -> VideoClip:

@@ -120,7 +120,11 @@ class _Worker:
             env=os.environ | {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"},
         )
         _widen(self._answers)
-        self._receive(what=f"the decode worker {entry}", limit_s=_START_LIMIT_S)
+        try:
+            self._receive(what=f"the decode worker {entry}", limit_s=_START_LIMIT_S)
+        except BaseException:
+            self.stop()
+            raise
 
     @property
     def is_alive(self) -> bool:

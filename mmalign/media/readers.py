@@ -20,9 +20,13 @@ from mmalign.media.source import Source
 __all__ = [
     "DecoderName",
     "ReadFrames",
+    "Run",
     "choose_decoder",
     "decoder_versions",
+    "decord_misreads",
+    "read_decord",
     "read_frames",
+    "read_pyav",
     "runs_of",
 ]
 
@@ -32,6 +36,12 @@ SEEK_GAIN_FRAMES = 8
 """A seek costs about as much as decoding this many frames: flush, re-read, refill."""
 
 _NUM_THREADS = 2
+
+_DECORD_MIN_WIDTH = 64
+"""It takes the padding of shorter rows for a fourth colour."""
+
+_DECORD_CONTAINERS = ("mp4", "matroska")
+"""In transport streams its frame numbers are off by a group of pictures, in AVI by reordering."""
 
 _SMALL_PIXELS = 320 * 240
 """Below it starting decoder threads costs more than they save."""
@@ -65,21 +75,23 @@ def read_frames(
         MediaError: A wanted frame cannot be decoded; the message says at what time.
     """
     unique, places = np.unique(wanted, return_inverse=True)
-    chosen = decoder if decoder != "auto" else choose_decoder(index, unique)
+    chosen = decoder if decoder != "auto" else choose_decoder(index, unique, size)
     if chosen == "decord":
         try:
-            frames = _read_decord(source, index, unique, size)
+            frames = read_decord(source, index, unique, size)
         except MediaCorruptError:
             if decoder == "decord":
                 raise
             chosen = "pyav"
     if chosen == "pyav":
-        frames = _read_pyav(source, index, unique, size)
+        frames = read_pyav(source, index, unique, size)
     repeated = len(unique) != len(wanted) or bool(np.any(unique != wanted))
     return ReadFrames(frames[places] if repeated else frames, _named(chosen))
 
 
-def choose_decoder(index: FrameIndex, wanted: npt.NDArray[np.int64]) -> Literal["decord", "pyav"]:
+def choose_decoder(
+    index: FrameIndex, wanted: npt.NDArray[np.int64], size: tuple[int, int] | None
+) -> Literal["decord", "pyav"]:
     """The decoder that reads these frames sooner."""
     return "pyav"
 
@@ -115,15 +127,20 @@ def runs_of(wanted: Sequence[int], key_frames: Sequence[int]) -> list[Run]:
     return runs
 
 
-def _read_pyav(
-    source: Source, index: FrameIndex, wanted: npt.NDArray[np.int64], size: tuple[int, int] | None
+def read_pyav(
+    source: Source,
+    index: FrameIndex,
+    wanted: npt.NDArray[np.int64],
+    size: tuple[int, int] | None,
+    plan: Sequence[Run] | None = None,
 ) -> Frames:
+    """Rising frame numbers by PyAV; `plan` replaces what `runs_of` says, for measurements."""
     height, width = size or (index.info.height, index.info.width)
     frames = np.empty((len(wanted), height, width, 3), dtype=np.uint8)
     row_of = {int(number): row for row, number in enumerate(wanted)}
     key_frames = index.info.key_frames if index.seekable else ()
     # the second attempt is for a seek that landed behind its key frame
-    for runs in (runs_of(list(row_of), key_frames), None):
+    for runs in (plan or runs_of(list(row_of), key_frames), None):
         with media_errors(source), av.open(source.handle(), "r") as container:
             for run in runs or [Run(0, sorted(row_of))]:
                 for number, picture in _decode(container, source, index, run, (height, width)):
@@ -151,6 +168,8 @@ def _decode(
     turns = index.info.rotation // 90
     height, width = size if turns % 2 == 0 else size[::-1]
     for packet in container.demux(stream):
+        if packet.is_corrupt:
+            continue  # the index does not count it either
         if index.seekable:
             # frames that nothing refers to and nobody wants are not decoded: half of the work
             codec.skip_frame = "DEFAULT" if packet.pts in number_of else "NONREF"
@@ -159,8 +178,9 @@ def _decode(
             if number not in left or (index.seekable and frame.is_corrupt):
                 continue
             left.discard(number)
-            picture = converter.reformat(frame, width, height, "rgb24", threads=1).to_ndarray()
-            yield number, np.rot90(picture, turns) if turns else picture
+            picture = converter.reformat(frame, width, height, "rgb24", threads=1)
+            pixels = np.asarray(picture.to_ndarray(), dtype=np.uint8)
+            yield number, np.rot90(pixels, turns) if turns else pixels
         if not left:
             return
 
@@ -179,13 +199,17 @@ def _frames_of(packet: Any, source: Source, index: FrameIndex) -> list[Any]:
         ) from error
 
 
-def _read_decord(
+def read_decord(
     source: Source, index: FrameIndex, wanted: npt.NDArray[np.int64], size: tuple[int, int] | None
 ) -> Frames:
+    """Rising frame numbers by decord."""
     import decord  # loads FFmpeg a second time: only where it is used
 
     decord.logging.set_level(decord.logging.QUIET)
     height, width = size or (-1, -1)
+    problem = decord_misreads(index, size)
+    if problem is not None:
+        raise MediaCorruptError(f"{source.name}: decord misreads {problem}; use decoder='pyav'")
     small = index.info.width * index.info.height <= _SMALL_PIXELS
     try:
         reader = decord.VideoReader(
@@ -212,6 +236,16 @@ def _undecodable(source: Source, index: FrameIndex, missing: Sequence[int]) -> M
         f"wanted frames do not decode, expected {index.info.num_frames} good frames; end the "
         f"time range before {time_s:.3f} s, fetch the file again or drop the sample"
     )
+
+
+def decord_misreads(index: FrameIndex, size: tuple[int, int] | None) -> str | None:
+    """What makes decord 0.6 return wrong pixels or frames without an error, if anything does."""
+    width = index.info.width if size is None else min(index.info.width, size[1])
+    if width < _DECORD_MIN_WIDTH:
+        return f"frames narrower than {_DECORD_MIN_WIDTH} pixels, found {width}"
+    if not any(name in index.container.split(",") for name in _DECORD_CONTAINERS):
+        return f"frame numbers of {index.container} files"
+    return None
 
 
 def _named(decoder: str) -> str:

@@ -93,7 +93,7 @@ def sample_indices(
     num = _bounded(round(duration_s * sampling.fps), num_source_frames, sampling)
     middles_s = timestamps_s[0] + (np.arange(num) + 0.5) * (duration_s / num)
     shown = np.searchsorted(timestamps_s, middles_s + _CLOCK_SLACK_S, side="right") - 1
-    return np.clip(shown, 0, num_source_frames - 1).astype(np.int64)
+    return np.asarray(np.clip(shown, 0, num_source_frames - 1), dtype=np.int64)
 
 
 def frames_in_range(

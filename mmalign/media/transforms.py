@@ -95,7 +95,8 @@ def freeze_order(num: int, rng: Rng) -> Order:
 def speed_order(num: int, rng: Rng, *, rates: tuple[float, ...]) -> Order:
     """Frame floor(i * rate) at place i; past the end the last frame stays."""
     rate = rates[int(rng.random() * len(rates))]
-    return np.minimum(np.floor(np.arange(num) * rate).astype(np.int64), num - 1)
+    order: Order = np.minimum(np.floor(np.arange(num) * rate).astype(np.int64), num - 1)
+    return order
 
 
 def crop_frames(frames: Frames, rng: Rng, *, area: Range, aspect: Range) -> Frames:

@@ -16,7 +16,7 @@ __all__ = ["write_video"]
 _TICK = Fraction(1, 90_000)
 """Holds 24, 25, 30, 30000/1001 and 60 frames a second exactly."""
 
-_FORMATS = {".mp4": "mp4", ".mov": "mov", ".mkv": "matroska", ".avi": "avi"}
+_FORMATS = {".mp4": "mp4", ".mov": "mov", ".mkv": "matroska"}
 
 
 def write_video(
@@ -29,7 +29,7 @@ def write_video(
     gop: int | None = None,
     timestamps_s: npt.NDArray[np.float64] | None = None,
 ) -> None:
-    """Write frames, and sound beside them, to an .mp4, .mov, .mkv or .avi file.
+    """Write frames, and sound beside them, to an .mp4, .mov, or .mkv file.
 
     One encoder thread, no clock and no random id enter the file: on one machine with the same
     libraries the bytes depend on the arguments only. The file appears when it is complete.
@@ -57,9 +57,7 @@ def write_video(
             options={"fflags": "+bitexact", "movflags": "+faststart"},
         ) as container:
             video = _add_video(container, frames, fps, crf=crf, gop=gop)
-            sound = (
-                None if audio is None else container.add_stream("aac", rate=audio.sample_rate_hz)
-            )
+            sound = None if audio is None else _add_sound(container, audio)
             for number, (picture, start) in enumerate(zip(frames, pts, strict=True)):
                 frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(picture), format="rgb24")
                 frame.pts, frame.time_base = int(start), _TICK
@@ -109,6 +107,14 @@ def _add_video(container: Any, frames: Frames, fps: float, *, crf: int, gop: int
     return stream
 
 
+def _add_sound(container: Any, audio: AudioClip) -> Any:
+    return container.add_stream("aac", rate=audio.sample_rate_hz, layout=_layout(audio))
+
+
+def _layout(audio: AudioClip) -> str:
+    return "mono" if len(audio.waveform) == 1 else "stereo"
+
+
 def _duration(pts: npt.NDArray[np.int64], number: int, fps: float) -> int:
     if number + 1 < len(pts):
         return int(pts[number + 1] - pts[number])
@@ -117,9 +123,7 @@ def _duration(pts: npt.NDArray[np.int64], number: int, fps: float) -> int:
 
 def _write_sound(container: Any, stream: Any, audio: AudioClip) -> None:
     samples = np.ascontiguousarray(audio.waveform, dtype=np.float32)
-    layout = "mono" if len(samples) == 1 else "stereo"
-    stream.codec_context.layout = layout
-    frame = av.AudioFrame.from_ndarray(samples, format="fltp", layout=layout)
+    frame = av.AudioFrame.from_ndarray(samples, format="fltp", layout=_layout(audio))
     frame.sample_rate, frame.pts = audio.sample_rate_hz, 0
     frame.time_base = Fraction(1, audio.sample_rate_hz)
     container.mux(stream.encode(frame))
