@@ -2,99 +2,123 @@
 
 import importlib.metadata
 import importlib.util
+import json
 import os
 import platform
 import shutil
+import tempfile
 from pathlib import Path
+from typing import Annotated, NamedTuple
 
 import typer
 from rich.console import Console
 from rich.table import Table
 
+from mmalign.errors import MediaError, StoreError
+
 __all__ = ["add_to"]
 
 _PACKAGES = ("torch", "torchvision", "torchaudio", "transformers", "accelerate", "peft")
 _PACKAGES += ("langgraph", "openai", "av", "decord", "datasets")
+_OPTIONAL = ("decord",)  # PyAV decodes where its wheel does not exist
+
+
+class Finding(NamedTuple):
+    """One line of the table."""
+
+    what: str
+    works: bool
+    found: str
 
 
 def add_to(app: typer.Typer) -> None:
     """Register the verb."""
-    app.command("doctor", epilog="Example: mmalign doctor")(doctor)
+    app.command("doctor", epilog="Example: mmalign doctor --json")(doctor)
 
 
-def doctor() -> int:
+def doctor(
+    as_json: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False,
+) -> None:
     """Check versions, decoders, devices and folders; exit 1 when something needed is broken."""
-    rows = [*_packages(), _device(), _decoding(), _links(), _disk()]
-    table = Table(title=f"mmalign on Python {platform.python_version()}, {platform.platform()}")
-    for column in ("what", "state", "found"):
-        table.add_column(column)
-    for what, works, found in rows:
-        table.add_row(what, "[green]ok[/green]" if works else "[red]broken[/red]", found)
-    Console().print(table)
-    return 0 if all(works for _, works, _ in rows) else 1
+    findings = [*_packages(), _library(), _device(), _decoding(), _plugins(), _cache()]
+    if as_json:
+        typer.echo(json.dumps([finding._asdict() for finding in findings], indent=2))
+    else:
+        table = Table(title=f"mmalign on Python {platform.python_version()}, {platform.platform()}")
+        for column in ("what", "state", "found"):
+            table.add_column(column, overflow="fold")
+        for what, works, found in findings:
+            table.add_row(what, "[green]ok[/green]" if works else "[red]broken[/red]", found)
+        Console().print(table)
+    if not all(finding.works for finding in findings):
+        raise typer.Exit(1)
 
 
-def _packages() -> list[tuple[str, bool, str]]:
-    rows = []
+def _packages() -> list[Finding]:
+    findings = []
     for name in _PACKAGES:
         try:
-            rows.append((name, True, importlib.metadata.version(name)))
+            findings.append(Finding(name, True, importlib.metadata.version(name)))
         except importlib.metadata.PackageNotFoundError:
-            optional = name == "decord"  # PyAV decodes where its wheel does not exist
-            rows.append((name, optional, "not installed"))
-    return rows
+            findings.append(Finding(name, name in _OPTIONAL, "not installed"))
+    return findings
 
 
-def _device() -> tuple[str, bool, str]:
+def _library() -> Finding:
+    """Whether `import datasets` means the library, not a folder of that name."""
+    spec = importlib.util.find_spec("datasets")
+    origin = None if spec is None else spec.origin
+    if origin is None:
+        found = "import datasets finds a folder, not the library; install datasets"
+        return Finding("import datasets", False, found)
+    return Finding("import datasets", True, origin)
+
+
+def _device() -> Finding:
     import torch
 
     if torch.cuda.is_available():
         properties = torch.cuda.get_device_properties(0)
-        return "device", True, f"{properties.name}, {properties.total_memory / 2**30:.0f} GiB"
-    return "device", True, f"CPU, {os.cpu_count()} cores, {torch.get_num_threads()} threads"
+        memory = f"{properties.total_memory / 2**30:.0f} GiB"
+        return Finding("device", True, f"{torch.cuda.device_count()} x {properties.name}, {memory}")
+    return Finding(
+        "device", True, f"CPU, {os.cpu_count()} cores, {torch.get_num_threads()} threads"
+    )
 
 
-def _decoding() -> tuple[str, bool, str]:
-    """Write a clip and read it back with every decoder that is here."""
-    import tempfile
-
+def _decoding() -> Finding:
+    """Write a clip and read it back."""
     import numpy as np
 
-    from mmalign.errors import MediaError
     from mmalign.media import FrameSampling, load_video, write_video
     from mmalign.records import MediaRef
 
     frames = np.full((4, 32, 32, 3), 200, dtype=np.uint8)
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "clip.mp4"
-        write_video(path, frames, 8.0)
-        try:
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "clip.mp4"
+            write_video(path, frames, 8.0)
             clip = load_video(MediaRef(kind="video", uri=str(path)), FrameSampling(num_frames=2))
-        except MediaError as error:
-            return "decoding", False, str(error)
+    except (MediaError, OSError) as error:
+        return Finding("decoding", False, str(error))
     close = bool(np.abs(clip.frames.astype(int) - 200).max() < 8)
-    return "decoding", close, f"write and read H.264, by {clip.decoder}"
+    return Finding("decoding", close, f"writes and reads H.264, by {clip.decoder}")
 
 
-def _links() -> tuple[str, bool, str]:
-    missing = [
-        name
-        for name in ("agents", "tools", "datasets")
-        if importlib.util.find_spec(f"mmalign.{name}") is None
-    ]
-    found = (
-        f"missing: {', '.join(missing)}; run make links" if missing else "agents, tools, datasets"
-    )
-    return "plug-ins", not missing, found
+def _plugins() -> Finding:
+    names = ("agents", "tools", "datasets")
+    missing = [name for name in names if importlib.util.find_spec(f"mmalign.{name}") is None]
+    if missing:
+        return Finding("plug-ins", False, f"missing: {', '.join(missing)}; run make links")
+    return Finding("plug-ins", True, ", ".join(names))
 
 
-def _disk() -> tuple[str, bool, str]:
+def _cache() -> Finding:
     from mmalign.media import default_cache
 
-    folder = default_cache().folder
-    free = shutil.disk_usage(_existing(folder)).free / 2**30
-    return "cache", free > 1, f"{folder}, {free:.1f} GiB free"
-
-
-def _existing(folder: Path) -> Path:
-    return folder if folder.exists() else _existing(folder.parent)
+    try:
+        folder = default_cache().folder
+    except StoreError as error:
+        return Finding("cache", False, str(error))
+    free = shutil.disk_usage(folder).free / 2**30
+    return Finding("cache", free > 1, f"{folder}, {free:.1f} GiB free")

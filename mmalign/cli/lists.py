@@ -1,6 +1,8 @@
 """mmalign list: what can be named in a recipe, with its source and status."""
 
 import json
+from collections.abc import Callable
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -8,6 +10,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from mmalign.cli import plugins
 from mmalign.errors import ConfigError
 
 __all__ = ["add_to"]
@@ -20,13 +23,19 @@ def add_to(app: typer.Typer) -> None:
 
 def list_kind(
     kind: Annotated[
-        str, typer.Argument(help="objectives, metrics, operators, formats, families or recipes.")
-    ] = "objectives",
+        str,
+        typer.Argument(
+            help="agents, datasets, families, formats, metrics, objectives, operators, recipes or "
+            "tools."
+        ),
+    ],
     as_json: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False,
 ) -> None:
     """List what a recipe can name."""
     if kind not in _KINDS:
-        raise ConfigError(f"mmalign list {kind}: there are {', '.join(_KINDS)}")
+        near = get_close_matches(kind, _KINDS, n=1)
+        hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(_KINDS)}"
+        raise ConfigError(f"mmalign list {kind}: there is no such list; {hint}")
     rows = _KINDS[kind]()
     if as_json:
         typer.echo(json.dumps(rows, indent=2))
@@ -64,7 +73,12 @@ def _operators() -> list[dict[str, Any]]:
     from mmalign.media import OPERATORS
 
     return [
-        {"name": name, "stage": entry.stage, "about": _first_line(entry.fn)}
+        {
+            "name": name,
+            "stages": ", ".join(sorted(entry.stages)),
+            "about": f"breaks {entry.breaks}",
+            "source": entry.source,
+        }
         for name, entry in OPERATORS.items()
     ]
 
@@ -99,15 +113,22 @@ def _recipes() -> list[dict[str, Any]]:
     ]
 
 
+def _plugins(find: Callable[[], list[plugins.FoundPlugin]]) -> list[dict[str, Any]]:
+    return [entry._asdict() for entry in find()]
+
+
 def _first_line(thing: object) -> str:
     return (getattr(thing, "about", None) or thing.__doc__ or "").strip().partition("\n")[0]
 
 
-_KINDS = {
-    "objectives": _objectives,
-    "metrics": _metrics,
-    "operators": _operators,
-    "formats": _formats,
+_KINDS: dict[str, Callable[[], list[dict[str, Any]]]] = {
+    "agents": lambda: _plugins(plugins.agents),
+    "datasets": lambda: _plugins(plugins.readers),
     "families": _families,
+    "formats": _formats,
+    "metrics": _metrics,
+    "objectives": _objectives,
+    "operators": _operators,
     "recipes": _recipes,
+    "tools": lambda: _plugins(plugins.tools),
 }

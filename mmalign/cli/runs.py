@@ -1,7 +1,10 @@
 """The verbs that work through a recipe: run, build, train, eval, plan."""
 
 import json
+import sys
 from collections.abc import Callable
+from contextlib import redirect_stdout
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -20,15 +23,26 @@ Overrides = Annotated[
 DryRun = Annotated[
     bool, typer.Option("--dry-run", help="Check the recipe, print it whole, and do nothing.")
 ]
-AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
+AsJson = Annotated[
+    bool, typer.Option("--json", help="Print the result as JSON; all else goes to standard error.")
+]
+
+
+class Arm(StrEnum):
+    """Which model is scored."""
+
+    before = "before"
+    after = "after"
 
 
 def add_to(app: typer.Typer) -> None:
     """Register the verbs."""
     app.command(epilog="Example: mmalign run configs/quickstart.yaml trainer.max_steps=20")(run)
     app.command(epilog="Example: mmalign build configs/rrpo.yaml dataset.num_samples=50")(build)
-    app.command(epilog="Example: mmalign train configs/rrpo.yaml trainer.learning_rate=1e-4")(train)
-    app.command("eval", epilog="Example: mmalign eval configs/rrpo.yaml --arm after")(evaluate)
+    app.command(epilog="Example: mmalign train configs/rrpo.yaml")(train)
+    app.command("eval", epilog="Example: mmalign eval configs/rrpo.yaml --arm after --json")(
+        evaluate
+    )
     app.command(epilog="Example: mmalign plan configs/rrpo.yaml trainer.max_length=2048")(plan)
 
 
@@ -40,7 +54,9 @@ def run(
     def work(recipe: "RunConfig", console: Console) -> Any:
         from mmalign.pipeline import run_pipeline
 
-        return run_pipeline(recipe, console)
+        state = run_pipeline(recipe, console)
+        console.print(f"the report is {state.get('report')}", soft_wrap=True)
+        return state
 
     _carry_out(config, overrides, dry_run, as_json, work)
 
@@ -69,7 +85,7 @@ def train(
 
         claim_folder(recipe)
         folder = train_policy(recipe, console)
-        console.print(f"the model is in {folder}")
+        console.print(f"the model is in {folder}", soft_wrap=True)
         return {"trained": str(folder)}
 
     _carry_out(config, overrides, dry_run, as_json, work)
@@ -78,23 +94,20 @@ def train(
 def evaluate(
     config: Recipe,
     overrides: Overrides = None,
-    arm: Annotated[str, typer.Option(help="before: the policy as it is; after: as trained.")] = (
-        "before"
-    ),
+    arm: Annotated[
+        Arm, typer.Option(help="before: the policy as it is; after: as trained.")
+    ] = Arm.before,
     dry_run: DryRun = False,
     as_json: AsJson = False,
 ) -> None:
     """Score the policy on the recipe's evaluation set."""
 
     def work(recipe: "RunConfig", console: Console) -> Any:
-        from mmalign.errors import ConfigError
         from mmalign.pipeline.stages import claim_folder, evaluate_arm
 
-        if arm not in ("before", "after"):
-            raise ConfigError(f"--arm {arm}: there are before and after")
         claim_folder(recipe)
-        report = evaluate_arm(recipe, arm, console)
-        return {"arm": arm, "metrics": dict(report.metrics)}
+        report = evaluate_arm(recipe, arm.value, console)
+        return {"arm": arm.value, "metrics": dict(report.metrics)}
 
     _carry_out(config, overrides, dry_run, as_json, work)
 
@@ -105,9 +118,9 @@ def plan(
     """Count the tokens of every record and predict the memory, before anything is trained."""
 
     def work(recipe: "RunConfig", console: Console) -> Any:
-        from mmalign.pipeline.stages import plan_training
+        from mmalign.pipeline.stages import plan_policy
 
-        return plan_training(recipe, console)
+        return plan_policy(recipe, console)
 
     _carry_out(config, overrides, dry_run, as_json, work)
 
@@ -119,12 +132,29 @@ def _carry_out(
     as_json: bool,
     work: "Callable[[RunConfig, Console], Any]",
 ) -> None:
+    from mmalign.cli.check import check_recipe, recipe_text
     from mmalign.pipeline import read_recipe
 
     recipe = read_recipe(path, overrides)
+    check_recipe(recipe)
     if dry_run:
-        typer.echo(recipe.model_dump_json(indent=2))
+        typer.echo(recipe_text(recipe, as_json=as_json), nl=False)
         return
-    result = work(recipe, Console(stderr=as_json))
+    result = _work(recipe, as_json, work)
     if as_json:
         typer.echo(json.dumps(result, indent=2, default=str))
+
+
+def _work(
+    recipe: "RunConfig", as_json: bool, work: "Callable[[RunConfig, Console], Any]"
+) -> Any:  # what the verb prints as JSON
+    try:
+        if not as_json:
+            return work(recipe, Console())
+        with redirect_stdout(sys.stderr):  # libraries print, too
+            return work(recipe, Console(stderr=True))
+    except KeyboardInterrupt:
+        typer.echo(
+            f"interrupted; run the same command again to go on in {recipe.output_dir}", err=True
+        )
+        raise typer.Exit(1) from None

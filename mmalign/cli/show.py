@@ -1,60 +1,138 @@
-"""mmalign show: an agent's graph, or a pair with the tokens that carry reward."""
+"""mmalign show: an agent's graph, a pair with the tokens that carry reward, a recipe's schema."""
 
+import json
+from difflib import get_close_matches
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
 
+from mmalign.cli.plugins import agents
 from mmalign.errors import ConfigError
+
+if TYPE_CHECKING:
+    from mmalign.records import PreferencePair
+    from mmalign.report import PairTokens
 
 __all__ = ["app"]
 
-app = typer.Typer(help="Look at a graph or at a pair.", no_args_is_help=True)
+app = typer.Typer(help="Look at a graph, a pair or the schema of recipes.", no_args_is_help=True)
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print as JSON.")]
 
 
 @app.command(epilog="Example: mmalign show graph rrpo --output rrpo.svg")
 def graph(
-    name: Annotated[str, typer.Argument(help="A module of mmalign.agents, or package.module:fn.")],
+    name: Annotated[
+        str,
+        typer.Argument(
+            help="An agent of `mmalign list agents`, package.module:function, or a recipe, "
+            "whose stages are drawn."
+        ),
+    ],
     output: Annotated[
-        Path | None, typer.Option(help="Also write a picture (.svg) or Mermaid text (.mmd).")
+        Path | None, typer.Option(help="Also write a picture: .svg, .png, .pdf, or .mmd (Mermaid).")
     ] = None,
+    as_json: AsJson = False,
 ) -> None:
-    """Draw the nodes and edges of an agent's graph."""
-    from mmalign.pipeline.config import Plugin
-    from mmalign.pipeline.stages import load_agent
-    from mmalign.report.graph import graph_mermaid, graph_svg, graph_tree
+    """Draw the nodes and edges of an agent's graph, or the stages of a recipe."""
+    from mmalign.report import graph_picture
 
-    path = name if ":" in name else f"mmalign.agents.{name}:build_graph"
-    agent = load_agent(Plugin(path=path))
-    Console().print(graph_tree(agent))
+    found = _graph(name)
+    picture = graph_picture(found, title=name)
+    if as_json:
+        typer.echo(json.dumps(found.get_graph().to_json(), indent=2, default=str))
+    else:
+        Console().print(picture.tree)
     if output is not None:
-        text = graph_mermaid(agent) if output.suffix == ".mmd" else graph_svg(agent)
-        output.write_text(text, encoding="utf-8")
-        typer.echo(f"wrote {output}")
+        typer.echo(f"wrote {picture.save(output)}", err=True)
 
 
 @app.command(epilog="Example: mmalign show pair 3f2a --run runs/quickstart")
 def pair(
     pair_id: Annotated[str, typer.Argument(help="The pair's id, or its first characters.")],
-    run: Annotated[Path, typer.Option(help="The run folder.")] = Path("runs/quickstart"),
+    run: Annotated[
+        Path | None, typer.Option(help="The run folder; by default the latest below runs/.")
+    ] = None,
+    as_json: AsJson = False,
 ) -> None:
     """Print both sides of a pair, its spans, and the tokens that they become."""
-    import yaml
+    from mmalign.report import render_pair
 
-    from mmalign.config import validate
+    folder = run or _latest_run()
+    found = _pair(folder, pair_id)
+    tokens = _tokens(folder, found)
+    if as_json:
+        values: dict[str, Any] = {"pair": found.model_dump(mode="json"), "tokens": None}
+        if tokens is not None:
+            values["tokens"] = {name: list(sides) for name, sides in vars(tokens).items()}
+        typer.echo(json.dumps(values, indent=2, ensure_ascii=False))
+    else:
+        Console().print(render_pair(found, tokens))
+
+
+@app.command(epilog="Example: mmalign show schema > recipe.schema.json")
+def schema() -> None:
+    """Print the JSON Schema of recipes, for editors."""
     from mmalign.pipeline import RunConfig
-    from mmalign.pipeline.stages import pair_tokens
+
+    typer.echo(json.dumps(RunConfig.model_json_schema(), indent=2))
+
+
+def _graph(name: str) -> Any:  # a compiled LangGraph graph
+    from mmalign.pipeline import Plugin, pipeline_graph, read_recipe
+    from mmalign.pipeline.stages import load_agent
+
+    if name.endswith((".yaml", ".yml")):
+        return pipeline_graph(read_recipe(Path(name))).compile()
+    if ":" in name:
+        return load_agent(Plugin(path=name))
+    known = {entry.name: entry.path for entry in agents()}
+    if name not in known:
+        near = get_close_matches(name, known, n=1)
+        hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(known)}"
+        raise ConfigError(f"mmalign show graph {name}: there is no such agent; {hint}")
+    return load_agent(Plugin(path=known[name]))
+
+
+def _latest_run() -> Path:
+    files = sorted(Path("runs").glob("*/data/pairs.jsonl"), key=lambda file: file.stat().st_mtime)
+    if not files:
+        raise ConfigError("there is no run with pairs below runs/; name one with --run")
+    folder = files[-1].parents[1]
+    typer.echo(f"looking into {folder}", err=True)
+    return folder
+
+
+def _pair(folder: Path, pair_id: str) -> "PreferencePair":
     from mmalign.records import PreferencePair
     from mmalign.records.jsonl import read_jsonl
-    from mmalign.report.pair import render_pair
 
-    path = run / "data" / "pairs.jsonl"
+    path = folder / "data" / "pairs.jsonl"
     if not path.exists():
         raise ConfigError(f"{path}: no such file; --run names a run folder with pairs")
-    found = [p for p in read_jsonl(path, PreferencePair) if p.id.startswith(pair_id)]
-    if len(found) != 1:
-        raise ConfigError(f"{path}: {len(found)} pairs have an id that starts with {pair_id!r}")
-    values = yaml.safe_load((run / "config.yaml").read_text(encoding="utf-8"))
-    config = validate(RunConfig, values, str(run / "config.yaml"))
-    Console().print(render_pair(found[0], tokens=pair_tokens(config, found[0])))
+    found = [pair for pair in read_jsonl(path, PreferencePair) if pair.id.startswith(pair_id)]
+    if len(found) == 1:
+        return found[0]
+    if not found:
+        raise ConfigError(f"{path}: no pair has an id that starts with {pair_id!r}")
+    shown = ", ".join(pair.id for pair in found[:5]) + (", ..." if len(found) > 5 else "")
+    raise ConfigError(
+        f"{path}: {len(found)} pairs have an id that starts with {pair_id!r}; give more of it: "
+        f"{shown}"
+    )
+
+
+def _tokens(folder: Path, pair: "PreferencePair") -> "PairTokens | None":
+    """By the policy's own tokenizer; None, with the reason on standard error, where it is away."""
+    from mmalign.config import load_yaml, validate
+    from mmalign.pipeline import RunConfig
+    from mmalign.pipeline.stages import pair_tokens
+
+    path = folder / "config.yaml"
+    try:
+        return pair_tokens(validate(RunConfig, load_yaml(path), str(path)), pair)
+    except ConfigError as error:
+        typer.echo(f"without tokens: {error}", err=True)
+        return None
