@@ -1,0 +1,1 @@
+"""Agents: one module per method, each builds a LangGraph graph."""

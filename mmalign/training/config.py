@@ -61,6 +61,8 @@ class TrainerConfig(Config):
     reference: str = "auto"
     """`auto`: adapter off where there is one, else a frozen copy; `adapter_off`; `copy`; or the
     folder or hub name of a model."""
+    media_memory_mb: int = Field(default=4096, ge=0)
+    """Prepared media that stay in memory for the next epoch, or the next question about a clip."""
     disable_dropout: bool = True
     lineage_keys: tuple[str, ...] = ("question_type", "route")
     """Lineage tags that metrics are split by."""

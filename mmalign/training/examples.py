@@ -112,7 +112,7 @@ class Encoder:
         sampling: Which frames of a clip are seen.
         cache: Decoded frames on disk.
         sizes_only: Never decode; the examples have the right lengths and no media. For planning.
-        keep_media: Prompts' media that stay prepared in memory.
+        keep_bytes: Prepared media that stay in memory, the most recently used of them.
     """
 
     def __init__(
@@ -123,7 +123,7 @@ class Encoder:
         *,
         cache: FrameCache | None = None,
         sizes_only: bool = False,
-        keep_media: int = 4096,
+        keep_bytes: int = 2**32,
     ) -> None:
         self.family = family
         self.processor = processor
@@ -131,7 +131,8 @@ class Encoder:
         self._cache = cache
         self._prepare = self._measure if sizes_only else self._decode
         self._media: OrderedDict[str, PreparedMedia] = OrderedDict()
-        self._keep = keep_media
+        self._num_bytes = 0
+        self._keep_bytes = keep_bytes
 
     def for_planning(self) -> "Encoder":
         """The same encoder without decoding."""
@@ -188,10 +189,13 @@ class Encoder:
         """A prompt's ids and media; prompts about the same clips share their tensors."""
         refs = [ref for message in messages for ref in message.media]
         key = canonical_json([ref.model_dump(mode="json") for ref in refs])
-        media = self._media.pop(key, None) or self._prepare(refs)
+        media = self._media.pop(key, None)
+        if media is None:
+            media = self._prepare(refs)
+            self._num_bytes += _num_bytes(media)
         self._media[key] = media
-        if len(self._media) > self._keep:
-            self._media.popitem(last=False)
+        while self._num_bytes > self._keep_bytes and len(self._media) > 1:
+            self._num_bytes -= _num_bytes(self._media.popitem(last=False)[1])
         return self.family.encode_prompt(self.processor, messages, media, tools=tools)
 
     def _decode(self, refs: Sequence[MediaRef]) -> PreparedMedia:
@@ -256,6 +260,10 @@ def _with_media(prompt: Sequence[Message], media: Sequence[MediaRef] | None) -> 
         )
         for message in prompt
     )
+
+
+def _num_bytes(media: PreparedMedia) -> int:
+    return sum(tensor.nbytes for tensor in media.tensors.values())
 
 
 def _require_clean_media(pair: PreferencePair) -> None:

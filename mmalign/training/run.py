@@ -87,7 +87,9 @@ def train(
     dtype = torch.bfloat16 if trainer.bf16 and lora else torch.float32
     family = family_of(model_name_or_path)
     model, processor = family.load(model_name_or_path, dtype=dtype, device=device)
-    encoder = Encoder(family, processor, media, cache=cache)
+    encoder = Encoder(
+        family, processor, media, cache=cache, keep_bytes=trainer.media_memory_mb * 2**20
+    )
     model.config.use_cache = False
     policy = with_adapter(model, family, lora)
     plan = _plan(policy, records, encoder, trainer, objective)
