@@ -66,6 +66,8 @@ def read_run(folder: Path) -> RunData:
     config_text = _text(folder / "config.yaml") or ""
     pairs = _records(folder / "data" / "pairs.jsonl", PreferencePair, problems)
     dropped = _records(folder / "data" / "dropped.jsonl", DroppedSample, problems)
+    log = _rows(folder / "train" / "trainer_log.jsonl", problems)
+    plan = _mapping(folder / "train" / "plan.json", problems)
     arms = _arms(folder / "eval", problems)
     return RunData(
         folder=folder,
@@ -74,8 +76,8 @@ def read_run(folder: Path) -> RunData:
         pairs=pairs,
         dropped=dropped or (),
         funnel=_mapping(folder / "data" / "funnel.json", problems) or {},
-        log=_rows(folder / "train" / "trainer_log.jsonl", problems),
-        plan=_mapping(folder / "train" / "plan.json", problems),
+        log=log,
+        plan=plan,
         arms=arms,
         versions=dict(list(arms.values())[-1].versions) if arms else {},
         problems=tuple(problems),

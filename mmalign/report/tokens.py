@@ -40,7 +40,7 @@ def view_tokens(plan: Mapping[str, Any] | None) -> TokenTable | None:
         "Too long": f"{len(plan.get('too_long') or ()):,}",
         "Unreadable": f"{len(plan.get('broken') or ()):,}",
         "Memory at the peak": f"{sum(memory.values()) / 2**20:,.0f} MiB" if memory else "",
-        "Of it": ", ".join(
+        "Memory by part, MiB": ", ".join(
             f"{part.replace('_', ' ')} {amount / 2**20:,.0f}"
             for part, amount in memory.items()
             if amount >= 2**20

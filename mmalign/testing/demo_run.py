@@ -327,7 +327,7 @@ _PLAN = {
         "total_tokens": {"p50": 158.0, "p95": 186.0, "max": 195.0, "sum": 5508.0},
     },
     "memory": {"weights": 6_100_000, "gradients": 1_500_000, "activations": 212_000_000},
-    "records": [],
+    "records": [{}] * 34,
 }
 _ARMS = {
     "before": {

@@ -76,6 +76,6 @@ def test_the_plan_becomes_rows_and_facts() -> None:
         "Too long": "1",
         "Unreadable": "0",
         "Memory at the peak": "3 MiB",
-        "Of it": "weights 3",
+        "Memory by part, MiB": "weights 3",
     }
     assert view_tokens(None) is None
