@@ -18,8 +18,19 @@ from mmalign.errors import MediaError, StoreError
 
 __all__ = ["add_to"]
 
-_PACKAGES = ("torch", "torchvision", "torchaudio", "transformers", "accelerate", "peft")
-_PACKAGES += ("langgraph", "openai", "av", "decord", "datasets")
+_PACKAGES = (
+    "torch",
+    "torchvision",
+    "torchaudio",
+    "transformers",
+    "accelerate",
+    "peft",
+    "langgraph",
+    "openai",
+    "av",
+    "decord",
+    "datasets",
+)
 _OPTIONAL = ("decord",)  # PyAV decodes where its wheel does not exist
 
 
