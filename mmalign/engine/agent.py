@@ -65,9 +65,10 @@ async def walk(
     """
     config: RunnableConfig = {
         "recursion_limit": recursion_limit,
-        "configurable": {"thread_id": sample.id},
         "metadata": {"sample_id": sample.id},
     }
+    if graph.checkpointer:
+        config["configurable"] = {"thread_id": sample.id}
     written = await graph.ainvoke(
         {"sample": sample}, config, context=context, output_keys="records"
     )

@@ -3,8 +3,7 @@
 import asyncio
 import contextlib
 import logging
-import signal
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
+from collections.abc import Iterable, Iterator, Mapping, Sized
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
@@ -29,6 +28,7 @@ from mmalign.engine.funnel import Funnel, funnel_of
 from mmalign.engine.ledger import Ledger, LedgeredModel, RunStopped, SamplePass
 from mmalign.engine.manifest import Manifest
 from mmalign.engine.progress import Counts, report_progress
+from mmalign.engine.signals import stop_signals
 from mmalign.engine.store import Outcome, RunStore
 from mmalign.errors import BudgetReachedError, MmalignError, RecordError, StoreError
 from mmalign.models.protocol import ChatModel
@@ -168,7 +168,7 @@ class _Run:
     async def to_the_end(self, executor: Executor, console: Console) -> None:
         """Work until samples or patience end; raises what stopped the run."""
         progress = asyncio.create_task(report_progress(self.counts, console))
-        with _signals(self.interrupt):
+        with stop_signals(self.interrupt):
             work = asyncio.create_task(executor.run(self.work, self.tasks()))
             stopping = asyncio.create_task(self.stopping.wait())
             try:
@@ -375,31 +375,3 @@ class _Run:
             f"sample {task.sample.id!r} (position {task.position}): {where} raised "
             f"{type(error).__name__}: {error}. Mend it or its settings; {self.state_of_run()}"
         )
-
-
-@contextlib.contextmanager
-def _signals(interrupt: Callable[[], None]) -> Iterator[None]:
-    """Lets the first Ctrl-C or SIGTERM end the run in order and the second one at once."""
-    loop = asyncio.get_running_loop()
-    before: dict[signal.Signals, Any] = {}
-
-    def first() -> None:
-        for number in before:
-            loop.remove_signal_handler(number)
-            signal.signal(number, signal.SIG_DFL)
-        interrupt()
-        log.warning("stopping; press Ctrl-C again to abort at once, what is committed stays")
-
-    for number in (signal.SIGINT, signal.SIGTERM):
-        previous = signal.getsignal(number) or signal.SIG_DFL
-        try:
-            loop.add_signal_handler(number, first)
-        except (ValueError, RuntimeError):  # not the main thread: signals are the caller's
-            break
-        before[number] = previous
-    try:
-        yield
-    finally:
-        for number, previous in before.items():
-            loop.remove_signal_handler(number)
-            signal.signal(number, previous)

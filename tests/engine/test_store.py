@@ -204,3 +204,38 @@ def test_a_full_disk_is_told_and_survived(tmp_path: Path) -> None:
             assert store.totals().num_calls == done + 1
 
     asyncio.run(go_on(asyncio.run(fill())))
+
+
+_FULL_DISK = """
+import pathlib, subprocess, sys
+folder = pathlib.Path(sys.argv[1])
+subprocess.run(["mount", "-t", "tmpfs", "-o", "size=300k", "none", str(folder)], check=True)
+from mmalign.errors import StoreError
+from mmalign.testing.killable import build
+try:
+    build(folder / "run", folder.parent / "calls", num_samples=200)
+except StoreError as error:
+    print(error)
+subprocess.run(["mount", "-o", "remount,size=20m", str(folder)], check=True)
+build(folder / "run", folder.parent / "calls", num_samples=200)
+print(len((folder / "run/data/pairs.jsonl").read_text().splitlines()), "pairs")
+"""
+
+
+def test_a_build_on_a_disk_that_fills_up_is_resumed_when_there_is_space(tmp_path: Path) -> None:
+    """A real file system of 300 kB, mounted where the system lets us."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    alone = ["unshare", "--map-root-user", "--mount"]
+    if shutil.which("unshare") is None or subprocess.run([*alone, "true"], check=False).returncode:
+        pytest.skip("needs a mount namespace of its own")
+    command = [*alone, sys.executable, "-c", _FULL_DISK, str(disk)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    refusal, result = done.stdout.splitlines()
+    assert "the disk is full" in refusal
+    assert "run the same command again" in refusal
+    assert result == "171 pairs"
+    calls = (tmp_path / "calls").read_text().splitlines()
+    assert len(set(calls)) == 1000
+    assert len(calls) - 1000 <= 8, "more than what was in flight was asked again"
