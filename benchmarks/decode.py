@@ -4,7 +4,8 @@
 
 Writes films of moving noise, reads the same frames with decord and three ways of PyAV in turn,
 and prints the smallest of several times. CPU seconds stand beside wall seconds: on a shared
-machine only they compare. `mmalign.media.readers.choose_decoder` rests on the last column.
+machine only they compare. `mmalign.media.readers.AUTO` and
+`SEEK_GAIN_FRAMES` rest on the last column.
 """
 
 import argparse

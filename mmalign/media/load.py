@@ -40,7 +40,7 @@ def load_video(
         sampling: Which frames.
         cache: Where to look first and to keep what was decoded.
         time_limit_s: Seconds after which a decoder counts as hung; needs `isolate`.
-        decoder: `auto` takes the one that is measured to be faster for these frames.
+        decoder: `auto` takes the one that is measured to be faster.
         isolate: Decode in a worker process; False decodes here, without a time limit.
         pool: Workers other than the shared ones.
 
