@@ -1,10 +1,11 @@
 """The stages of a run; each can be called alone, and again: finished work is left as it is."""
 
 import asyncio
+import contextvars
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Coroutine, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import yaml
 from rich.console import Console
@@ -36,6 +37,8 @@ from mmalign.report import write_report
 from mmalign.report.pair import PairTokens
 from mmalign.training.plan import percentiles, plan_table
 from mmalign.training.run import plan_training, train
+
+ResultT = TypeVar("ResultT")
 
 __all__ = [
     "agent_settings",
@@ -117,7 +120,7 @@ def build_pairs(config: RunConfig, console: Console) -> Funnel:
     models = {role: load_model(model, config.media) for role, model in config.models.items()}
     with RunStore(config.output_dir) as store:
         try:
-            asyncio.run(_build(config, graph, settings, manifest, models, store, console))
+            _run_apart(_build(config, graph, settings, manifest, models, store, console))
         finally:
             funnel = export(store)
     console.print(funnel.table())
@@ -150,6 +153,15 @@ async def _build(
     finally:
         for model in models.values():
             await model.close()
+
+
+def _run_apart(work: Coroutine[Any, Any, ResultT]) -> ResultT:
+    """Run a coroutine as if no graph were above it.
+
+    A stage is a node of the run's graph; LangGraph would hand that graph's checkpointer on to
+    every agent that is run inside.
+    """
+    return contextvars.Context().run(asyncio.run, work)
 
 
 def train_policy(config: RunConfig, console: Console) -> Path:
@@ -237,7 +249,7 @@ def evaluate_arm(config: RunConfig, name: str, console: Console) -> EvaluationRe
         model_config = trained_policy(config)
     samples = list(call_reader(section.dataset, "evaluation.dataset"))
     model = load_model(model_config, config.media)
-    return asyncio.run(_evaluate(config, model, samples, name, console))
+    return _run_apart(_evaluate(config, model, samples, name, console))
 
 
 def _weights_folder(config: RunConfig, arm: str) -> Path | None:
