@@ -20,7 +20,7 @@ from mmalign.errors import CapabilityError
 from mmalign.models.families import EncodedPrompt, ModelFamily
 from mmalign.models.families.loading import bare_model
 
-__all__ = ["Draw", "Drawn", "Scored", "draw_batch", "score_batch", "take_tokens"]
+__all__ = ["Draw", "Drawn", "Scored", "draw_batch", "require_room", "score_batch", "take_tokens"]
 
 _SCORED_AT_ONCE = 4096
 """Positions whose logits are held at a time."""
@@ -157,8 +157,9 @@ def score_batch(
     states = hidden[wanted]
     taken = torch.cat([item.tail for item in items]).to(hidden.device)
     found: list[float] = []
-    for part, ids in zip(states.split(_SCORED_AT_ONCE), taken.split(_SCORED_AT_ONCE), strict=True):
-        logits = family.head(model)(part).float()
+    for start in range(0, len(taken), _SCORED_AT_ONCE):
+        ids = taken[start : start + _SCORED_AT_ONCE]
+        logits = family.head(model)(states[start : start + _SCORED_AT_ONCE]).float()
         found += (logits.gather(-1, ids[:, None])[:, 0] - logits.logsumexp(-1)).tolist()
     numbers = iter(found)
     return [[next(numbers) for _ in item.tail] for item in items]
@@ -196,6 +197,21 @@ def take_tokens(
     return torch.where(is_greedy, greedy, drawn)
 
 
+def require_room(model: PreTrainedModel, prompt: EncodedPrompt, *, num_answer_tokens: int) -> None:
+    """Refuse what the model has no positions for, before it fails a whole batch.
+
+    Raises:
+        CapabilityError: Prompt and answer together are too long.
+    """
+    limit = getattr(bare_model(model).config.get_text_config(), "max_position_embeddings", None)
+    wanted = len(prompt.input_ids) + num_answer_tokens
+    if limit is not None and wanted > limit:
+        raise CapabilityError(
+            f"prompt and answer take up to {wanted} tokens ({prompt.num_media_tokens} of them "
+            f"media), the model holds {limit}; sample fewer frames or lower max_completion_length"
+        )
+
+
 class _Batch(NamedTuple):
     """Padded on the left, so that all rows end in the last column."""
 
@@ -211,13 +227,6 @@ def _batch(model: PreTrainedModel, family: ModelFamily, items: Sequence[Scored])
     device = _device(model)
     lengths = [len(item.prompt.input_ids) + len(item.tail) for item in items]
     longest = max(lengths)
-    limit = getattr(bare_model(model).config.get_text_config(), "max_position_embeddings", None)
-    if limit is not None and longest > limit:
-        media = max(item.prompt.num_media_tokens for item in items)
-        raise CapabilityError(
-            f"a prompt and its answer take up to {longest} tokens (media alone {media}), the "
-            f"model holds {limit}; sample fewer frames or lower max_completion_length"
-        )
     ids = torch.zeros(len(items), longest, dtype=torch.int64)
     types, mask = torch.zeros_like(ids), torch.zeros_like(ids)
     placed = []

@@ -4,9 +4,8 @@ import asyncio
 import hashlib
 import secrets
 import threading
-from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal, Self, TypeVar
@@ -19,7 +18,14 @@ from mmalign.config import Config
 from mmalign.errors import CapabilityError, ConfigError, ModelCallError
 from mmalign.media import FrameCache, FrameSampling, default_cache, load_image, load_video
 from mmalign.models.batching import Batcher
-from mmalign.models.decoding import Draw, Drawn, Scored, draw_batch, score_batch
+from mmalign.models.decoding import (
+    Draw,
+    Drawn,
+    Scored,
+    draw_batch,
+    require_room,
+    score_batch,
+)
 from mmalign.models.families import (
     DecodedMedia,
     EncodedPrompt,
@@ -28,6 +34,7 @@ from mmalign.models.families import (
     family_for,
 )
 from mmalign.models.families.loading import bare_model
+from mmalign.models.media_memory import MediaMemory
 from mmalign.models.protocol import Capability, Completion, Sampling, TokenLogprobs, Usage
 from mmalign.records import MediaRef, Message, canonical_json, text_of, user
 
@@ -118,7 +125,7 @@ class TransformersChatModel:
         self._end_ids = _end_ids(model, processor, family)
         self._weights = threading.RLock()
         self._pool = ThreadPoolExecutor(num_threads, thread_name_prefix="mmalign-media")
-        self._media = _MediaMemory(media_memory_mb * 2**20)
+        self._media = MediaMemory(media_memory_mb * 2**20)
         limits = {"max_batch_size": max_batch_size, "max_batch_tokens": max_batch_tokens}
         self._draws: Batcher[Draw, Drawn] = Batcher(
             self._draw, **limits, window_s=batch_window_s, name="mmalign-draw"
@@ -221,6 +228,7 @@ class TransformersChatModel:
         if response_schema is not None:
             raise self._cannot("schema", "cannot hold its text to a JSON schema")
         prompt = await self._encode(messages)
+        require_room(self._model, prompt, num_answer_tokens=sampling.max_completion_length)
         first = secrets.randbits(63) if seed is None else seed
         num_tokens = len(prompt.input_ids) + sampling.max_completion_length
         futures = [
@@ -253,6 +261,7 @@ class TransformersChatModel:
         answer = await self._in_pool(
             lambda: self._family.encode_completion(self._processor, messages, [text_of(completion)])
         )
+        require_room(self._model, prompt, num_answer_tokens=len(answer.input_ids))
         future = self._scores.submit(
             Scored(prompt, answer.input_ids),
             num_tokens=len(prompt.input_ids) + len(answer.input_ids),
@@ -348,56 +357,6 @@ class TransformersChatModel:
         )
 
 
-class _MediaMemory:
-    """Prepared media by what they were made of, the least recently used dropped.
-
-    A medium that several threads want at once is made by the first of them.
-    """
-
-    def __init__(self, max_bytes: int) -> None:
-        self._max_bytes = max_bytes
-        self._num_bytes = 0
-        self._lock = threading.Lock()
-        self._items: OrderedDict[str, Future[PreparedMedia]] = OrderedDict()
-
-    def get(self, key: str, make: Callable[[], PreparedMedia]) -> PreparedMedia:
-        """The media of a key."""
-        with self._lock:
-            future = self._items.get(key)
-            is_ours = future is None
-            if future is None:
-                future = self._items[key] = Future()
-            self._items.move_to_end(key)
-        if not is_ours:
-            return future.result()
-        try:
-            media = make()
-        except BaseException as error:
-            with self._lock:
-                self._items.pop(key, None)
-            future.set_exception(error)
-            raise
-        future.set_result(media)
-        with self._lock:
-            self._num_bytes += _num_bytes(media)
-            finished = [name for name, item in self._items.items() if item.done()]
-            for name in finished:
-                if self._num_bytes <= self._max_bytes:
-                    break
-                self._num_bytes -= _num_bytes(self._items.pop(name).result())
-        return media
-
-    def clear(self) -> None:
-        """Drop everything."""
-        with self._lock:
-            self._items.clear()
-            self._num_bytes = 0
-
-
-def _num_bytes(media: PreparedMedia) -> int:
-    return sum(tensor.nbytes for tensor in media.tensors.values())
-
-
 def _halving(compute: Callable[[Sequence[Any]], list[Any]], items: Sequence[Any]) -> list[Any]:
     """The answers; where a batch does not fit into memory, those of its halves."""
     try:
@@ -421,8 +380,10 @@ def _end_ids(model: PreTrainedModel, processor: Any, family: ModelFamily) -> fro
     settings = getattr(bare_model(model), "generation_config", None)
     configured = getattr(settings, "eos_token_id", None)
     ids = list(configured) if isinstance(configured, (list, tuple)) else [configured]
-    turn = family.encode_completion(processor, [user("?\n")], [text_of("!")])
-    ids += [tokenizer.eos_token_id, int(turn.input_ids[-1])]
+    ids.append(tokenizer.eos_token_id)
+    if getattr(processor, "chat_template", None):
+        turn = family.encode_completion(processor, [user("?")], [text_of("!")])
+        ids.append(int(turn.input_ids[-1]))
     return frozenset(token for token in ids if token is not None)
 
 

@@ -327,6 +327,22 @@ def test_what_it_cannot_do_is_refused(clips: list[MediaRef]) -> None:
         ask(text, lambda c: c.generate([user("?")], sampling=Sampling(max_completion_length=4096)))
 
 
+def test_request_that_is_too_long_fails_alone() -> None:
+    tiny = tiny_causal_lm()
+
+    async def work(chat: TransformersChatModel) -> list[Any]:
+        found = await asyncio.gather(
+            chat.score([user("What?")], "red"),
+            chat.score([user("What?")], "red " * 4096),
+            return_exceptions=True,
+        )
+        return list(found)
+
+    good, bad = ask(tiny, work)
+    assert len(good.logprobs) == len(good.token_ids) > 0
+    assert isinstance(bad, CapabilityError)
+
+
 def test_missing_clip_fails_its_request_only(clips: list[MediaRef]) -> None:
     tiny = TINY_MODELS["qwen2_5_vl"]()
     missing = MediaRef(kind="video", uri="/nowhere/clip.mp4")
