@@ -73,7 +73,7 @@ class DecodePool:
                 worker = self._start(worker)
             try:
                 return worker.call(name, request, what=what, limit_s=limit_s)
-            except BrokenPipeError:  # died while idle: the request never arrived
+            except (BrokenPipeError, _KilledError):  # mostly while it was idle: once more
                 worker = self._start(worker)
                 return worker.call(name, request, what=what, limit_s=limit_s)
         finally:
@@ -101,6 +101,10 @@ class DecodePool:
             old.stop()
         self._num_started += 1
         return _Worker(self._entry)
+
+
+class _KilledError(MediaError):
+    """Something outside killed the decoder."""
 
 
 class _Worker:
@@ -191,7 +195,7 @@ class _Worker:
                 f"try another decoder, fetch the file again or drop the sample. {last_words[-300:]}"
             )
         if code < 0:
-            return MediaError(
+            return _KilledError(
                 f"{what}: the decoder was killed by signal {-code}, expected frames; the machine "
                 f"may be out of memory: ask for fewer or smaller frames"
             )
