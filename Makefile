@@ -45,5 +45,9 @@ bench: setup
 proof-rrpo: setup
 	$(RUN) mmalign.pipeline.proof configs/proof_rrpo.yaml
 
+# Writes the tables of README.md and docs/ from code and tests.
+docs: setup
+	$(RUN) mmalign.cli.docs
+
 clean:
 	rm -rf .venv build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache
