@@ -10,22 +10,23 @@ import itertools
 import os
 from functools import cache
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Any
 
 from langgraph.graph import END, START, StateGraph
 from langgraph.graph.state import CompiledStateGraph
 from rich.console import Console
+from typing_extensions import TypedDict  # typing's has no JSON Schema before Python 3.12
 
 from mmalign.engine import AgentGraph, context_class
 from mmalign.errors import ConfigError
 from mmalign.models.load import load_model
 from mmalign.models.protocol import ChatModel
 from mmalign.pipeline.config import RunConfig, read_recipe
-from mmalign.pipeline.graph import RunContext, RunState, pipeline_graph
+from mmalign.pipeline.graph import RunContext, pipeline_graph
 from mmalign.pipeline.stages import agent_settings, claim_folder, load_agent, read_samples
 from mmalign.records import Sample
 
-__all__ = ["AgentInput", "AgentState", "agent_graph", "run_graph"]
+__all__ = ["AgentInput", "AgentState", "StagesState", "agent_graph", "run_graph"]
 
 _DEFAULT = "configs/quickstart.yaml"
 
@@ -44,6 +45,13 @@ class AgentState(AgentInput, total=False):
 
     records: list[dict[str, Any]]
     """Pairs and dropped samples as JSON."""
+
+
+class StagesState(TypedDict, total=False):
+    """The input is empty."""
+
+    result: dict[str, Any]
+    """What the stages told: `num_pairs`, `before`, `after`, `trained`, `report`."""
 
 
 async def agent_graph() -> CompiledStateGraph[AgentState, None, AgentInput, AgentState]:
@@ -86,7 +94,7 @@ async def agent_graph() -> CompiledStateGraph[AgentState, None, AgentInput, Agen
     return graph.compile(name="agent")
 
 
-async def run_graph() -> CompiledStateGraph[RunState, None, RunState, RunState]:
+async def run_graph() -> CompiledStateGraph[StagesState, None, StagesState, StagesState]:
     """All stages of the recipe, which write to its output folder.
 
     Raises:
@@ -95,13 +103,13 @@ async def run_graph() -> CompiledStateGraph[RunState, None, RunState, RunState]:
     recipe = await asyncio.to_thread(_recipe)
     stages = pipeline_graph(recipe).compile()
 
-    async def run_stages(state: RunState) -> RunState:
+    async def run_stages(state: StagesState) -> StagesState:
         """The stages; those that are done already are left as they are."""
         await asyncio.to_thread(claim_folder, recipe)
         context = RunContext(recipe, Console(stderr=True))
-        return RunState(**await stages.ainvoke({}, context=context))
+        return {"result": await stages.ainvoke({}, context=context)}
 
-    graph = StateGraph(RunState)
+    graph = StateGraph(StagesState)
     graph.add_node("run_stages", run_stages)
     graph.add_edge(START, "run_stages")
     graph.add_edge("run_stages", END)

@@ -76,6 +76,12 @@ def test_the_agent_runs_on_a_sample_that_is_given() -> None:
     assert written["records"][0]["sample_id"] == "mine"
 
 
+@pytest.mark.parametrize("name", GRAPHS)
+def test_studio_can_ask_for_the_form_of_the_input(name: str) -> None:
+    form = open_graph(name).get_input_jsonschema()
+    assert set(form["properties"]) == ({"number", "sample"} if name == "agent" else {"result"})
+
+
 def test_the_agents_own_nodes_are_drawn() -> None:
     drawn = open_graph("agent").get_graph(xray=True).draw_mermaid()
     assert "caption" in drawn
@@ -90,8 +96,8 @@ def test_opening_a_graph_asks_no_model(server: FakeOpenAIServer, tmp_path: Path)
 
 
 def test_the_run_graph_works_through_the_stages(tmp_path: Path) -> None:
-    state = asyncio.run(open_graph("run").ainvoke({}))
-    assert state["num_pairs"] == 2
+    written = asyncio.run(open_graph("run").ainvoke({}))
+    assert written["result"]["num_pairs"] == 2
     assert (tmp_path / "run" / "report" / "index.html").exists()
 
 
