@@ -215,7 +215,13 @@ def pair_tokens(config: RunConfig, pair: PreferencePair) -> PairTokens:
     phrases: list[list[int]] = []
     for side in (pair.chosen, pair.rejected):
         completion = family.encode_completion(processor, pair.prompt, side.messages)
-        tokens.append([side.text[start:end] for start, end in completion.offsets])
+        ends = [0, *(end for _, end in completion.offsets)]
+        tokens.append(  # a character of several tokens is shown with the first of them
+            [
+                side.text[max(start, shown) : end]
+                for (start, end), shown in zip(completion.offsets, ends, strict=False)
+            ]
+        )
         phrases.append(phrase_ids_of(completion.offsets, side.spans))
     return PairTokens(tokens[0], phrases[0], tokens[1], phrases[1])
 
