@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any, TypedDict
+from typing import Any, TypedDict, cast
 
 from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.sqlite import SqliteSaver
@@ -102,7 +102,7 @@ def run_pipeline(config: RunConfig, console: Console) -> RunState:
         begun = graph.get_state(options)
         if begun.created_at is not None and not begun.next:
             console.print(f"{config.output_dir}: all stages are done")
-            return RunState(**begun.values)
+            return cast("RunState", begun.values)
         if begun.next:
             console.print(f"{config.output_dir}: going on with stage {begun.next[0]}")
         context = RunContext(config, console)
@@ -111,4 +111,4 @@ def run_pipeline(config: RunConfig, console: Console) -> RunState:
         ):
             for stage in update:
                 console.print(f"[bold]{stage}[/bold] done")
-        return RunState(**graph.get_state(options).values)
+        return cast("RunState", graph.get_state(options).values)

@@ -4,7 +4,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TypeVar
+from typing import Any
 
 import numpy as np
 from rich.table import Table
@@ -25,8 +25,6 @@ __all__ = [
     "fits",
     "plan_table",
 ]
-
-AnyRecord = TypeVar("AnyRecord", PreferencePair, Sample)
 
 _MAX_BROKEN = 0.05
 _ACTIVATIONS_PER_LAYER = 17
@@ -116,7 +114,7 @@ def count_tokens(example: Example) -> TokenCount:
 
 
 def count_all(
-    records: Sequence[AnyRecord], encode: Callable[[AnyRecord], Example]
+    records: Sequence[PreferencePair] | Sequence[Sample], encode: Callable[[Any], Example]
 ) -> tuple[list[TokenCount], dict[str, str]]:
     """Token counts of all records, and why those are missing whose media cannot be read."""
     counts: list[TokenCount] = []

@@ -13,6 +13,7 @@ from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
     AutoModelForImageTextToText,
+    PreTrainedModel,
     set_seed,
 )
 
@@ -169,7 +170,7 @@ def plan_training(
         AutoModelForCausalLM if family.name == "causal_lm" else AutoModelForImageTextToText
     )
     with torch.device("meta"):
-        empty = model_class.from_config(config)
+        empty: PreTrainedModel = model_class.from_config(config)  # type: ignore[no-untyped-call]  # transformers
     encoder = Encoder(family, processor_of(model_name_or_path), media)
     return _plan(with_adapter(empty, family, lora), records, encoder, trainer, objective)
 

@@ -89,7 +89,7 @@ class AlignmentTrainer(Trainer):
         units = torch.tensor(sum(self.num_units(batch) for batch in batches), device=device)
         return batches, self.accelerator.gather(units).sum()
 
-    def _prepare_inputs(self, inputs: Any) -> Batch:
+    def _prepare_inputs(self, inputs: Any) -> Batch:  # type: ignore[override]  # not a dict
         """A Batch moves itself; transformers' version wants a dict."""
         batch: Batch = inputs.to(self.args.device)
         return batch
@@ -112,7 +112,8 @@ class AlignmentTrainer(Trainer):
         total, metrics = call_through(model, unwrapped, self._total_and_metrics, inputs)
         self._record(inputs.examples, metrics)
         # DistributedDataParallel averages gradients over processes; the sum is what is meant.
-        return total * (self.accelerator.num_processes / num_items_in_batch)
+        share: Tensor = total * (self.accelerator.num_processes / num_items_in_batch)
+        return share
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Add the means of our metrics since the last line, over all processes."""

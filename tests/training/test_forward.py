@@ -77,7 +77,7 @@ def rrpo_of(model: nn.Module, family: ModelFamily, rows: list[Row], layout: Layo
 
 def gradients(model: nn.Module, loss: Tensor) -> dict[str, Tensor]:
     model.zero_grad()
-    loss.backward()
+    torch.autograd.backward(loss)
     return {n: p.grad.clone() for n, p in model.named_parameters() if p.grad is not None}
 
 
@@ -88,7 +88,7 @@ def test_branch_layout_equals_plain_layout(
     name: str, checkpointing: bool, dtype: torch.dtype
 ) -> None:
     tiny = FAMILIES[name]()
-    model = tiny.model.to(dtype).train()
+    model = tiny.model.to(dtype).train()  # type: ignore[arg-type]  # stubs take no dtype
     if checkpointing:
         model.activation_checkpointing_enable({"use_reentrant": False})
     rows = [
