@@ -67,8 +67,9 @@ def test_build_plan_look_train_score_and_export(
 
     pair = json.loads((tmp_path / "run" / "data" / "pairs.jsonl").read_text().splitlines()[0])
     shown = json.loads(said("show", "pair", pair["id"], "--run", folder, "--json"))
-    text = shown["pair"]["rejected"]["messages"][0]["content"][0]["text"]
-    assert "".join(shown["tokens"]["rejected"]) == text
+    text = shown["pair"]["chosen"]["messages"][0]["content"][0]["text"]
+    assert "".join(shown["tokens"]["chosen"]) == text
+    assert len(shown["tokens"]["rejected"]) == len(shown["tokens"]["rejected_phrase_ids"])
 
     before = json.loads(said("eval", recipe, "--json"))
     assert 0 <= before["metrics"]["accuracy"] <= 100
