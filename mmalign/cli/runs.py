@@ -38,12 +38,16 @@ class Arm(StrEnum):
 def add_to(app: typer.Typer) -> None:
     """Register the verbs."""
     app.command(epilog="Example: mmalign run configs/quickstart.yaml trainer.max_steps=20")(run)
-    app.command(epilog="Example: mmalign build configs/rrpo.yaml dataset.num_samples=50")(build)
-    app.command(epilog="Example: mmalign train configs/rrpo.yaml")(train)
-    app.command("eval", epilog="Example: mmalign eval configs/rrpo.yaml --arm after --json")(
+    app.command(
+        epilog="Example: mmalign build configs/quickstart.yaml output_dir=runs/mine agent.num_attempts=3"
+    )(build)
+    app.command(epilog="Example: mmalign train configs/quickstart.yaml")(train)
+    app.command("eval", epilog="Example: mmalign eval configs/quickstart.yaml --arm after --json")(
         evaluate
     )
-    app.command(epilog="Example: mmalign plan configs/rrpo.yaml trainer.max_length=2048")(plan)
+    app.command(epilog="Example: mmalign plan configs/quickstart.yaml trainer.max_length=2048")(
+        plan
+    )
 
 
 def run(
