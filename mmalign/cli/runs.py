@@ -38,9 +38,7 @@ class Arm(StrEnum):
 def add_to(app: typer.Typer) -> None:
     """Register the verbs."""
     app.command(epilog="Example: mmalign run configs/quickstart.yaml trainer.max_steps=20")(run)
-    app.command(
-        epilog="Example: mmalign build configs/quickstart.yaml output_dir=runs/mine agent.num_attempts=3"
-    )(build)
+    app.command(epilog="Example: mmalign build configs/quickstart.yaml output_dir=runs/mine")(build)
     app.command(epilog="Example: mmalign train configs/quickstart.yaml")(train)
     app.command("eval", epilog="Example: mmalign eval configs/quickstart.yaml --arm after --json")(
         evaluate
