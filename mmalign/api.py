@@ -1,4 +1,4 @@
-"""The names that agents, tools and data-set readers import; nothing else of the engine is theirs."""
+"""The names that agents, tools and readers import; nothing else of the engine is theirs."""
 
 from mmalign.config import Config
 from mmalign.engine.context import Context

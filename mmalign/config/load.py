@@ -45,16 +45,15 @@ def apply_overrides(recipe: Mapping[str, Any], overrides: Sequence[str]) -> dict
         path, equals, text = override.partition("=")
         if not equals:
             raise ConfigError(f"override {override!r}: write key=value, as in trainer.max_steps=20")
-        *parents, leaf = path.split(".")
-        place = merged
-        for parent in parents:
-            place = place.setdefault(parent, {})
-            if not isinstance(place, dict):
-                raise ConfigError(f"override {override!r}: {parent!r} is a value, not a section")
         try:
-            place[leaf] = yaml.safe_load(text)
+            _put(merged, path.split("."), yaml.safe_load(text))
         except yaml.YAMLError as error:
             raise ConfigError(f"override {override!r}: {text!r} is not YAML: {error}") from error
+        except (LookupError, TypeError, ValueError) as error:
+            raise ConfigError(
+                f"override {override!r}: the recipe has no such place; a section is entered by "
+                f"name, a list by number, as in dataset.0.num_samples=50"
+            ) from error
     return merged
 
 
@@ -94,10 +93,24 @@ def import_plugin(path: str) -> Callable[..., Any]:
     return found  # type: ignore[no-any-return]  # callable() narrows an attribute to object
 
 
+def _put(place: Any, path: Sequence[str], value: Any) -> None:
+    """Set the value at a path of keys and list positions; missing sections are made."""
+    first, *rest = path
+    if isinstance(place, list):
+        if rest:
+            _put(place[int(first)], rest, value)
+        else:
+            place[int(first)] = value
+    elif not rest:
+        place[first] = value
+    else:
+        _put(place.setdefault(first, {}), rest, value)
+
+
 def _copy(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {key: _copy(item) for key, item in value.items()}
-    return list(value) if isinstance(value, list) else value
+    return [_copy(item) for item in value] if isinstance(value, list) else value
 
 
 def _explain(config_class: type[BaseModel], item: Mapping[str, Any]) -> str:

@@ -72,7 +72,7 @@ class ChatModel(Protocol):
 
     @property
     def identity(self) -> Mapping[str, Any]:
-        """Further settings that change its answers (frame sampling, dtype), for the ledger's key."""
+        """Further settings that change its answers (frames, dtype), for the ledger's key."""
         ...
 
     async def generate(

@@ -18,6 +18,7 @@ from mmalign.pipeline.stages import (
     make_report,
     train_policy,
 )
+from mmalign.records import content_id
 
 __all__ = ["RunState", "pipeline_graph", "run_pipeline"]
 
@@ -96,7 +97,8 @@ def run_pipeline(config: RunConfig, console: Console) -> RunState:
         ConfigError: The output folder holds a run with another recipe.
     """
     claim_folder(config)
-    options: RunnableConfig = {"configurable": {"thread_id": "run"}}
+    recipe = content_id(config.model_dump(mode="json", exclude={"engine", "budget"}))
+    options: RunnableConfig = {"configurable": {"thread_id": recipe}}
     with SqliteSaver.from_conn_string(str(config.output_dir / "stages.sqlite")) as saver:
         graph = pipeline_graph(config).compile(checkpointer=saver)
         begun = graph.get_state(options)

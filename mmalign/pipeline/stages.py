@@ -40,6 +40,8 @@ from mmalign.training.run import plan_training, train
 
 ResultT = TypeVar("ResultT")
 
+_DECIDES_PAIRS = ("seed", "media", "dataset", "agent", "models")
+
 __all__ = [
     "agent_settings",
     "build_pairs",
@@ -55,20 +57,22 @@ __all__ = [
 def claim_folder(config: RunConfig) -> None:
     """Write config.yaml, or refuse a folder that holds another run.
 
+    Budget, concurrency, training and evaluation may change between calls: the engine, the trainer
+    and the evaluation each know what of theirs is finished, and refuse what does not fit.
+
     Raises:
-        ConfigError: The folder's recipe differs; the message lists the keys.
+        ConfigError: The recipe would build other pairs; the message lists the sections.
         StoreError: The folder cannot be written.
     """
     path = config.output_dir / "config.yaml"
     mine = config.model_dump(mode="json")
     if path.exists():
         found = yaml.safe_load(path.read_text(encoding="utf-8"))
-        if changed := sorted(k for k in {*mine, *found} if mine.get(k) != found.get(k)):
+        if changed := [key for key in _DECIDES_PAIRS if mine.get(key) != found.get(key)]:
             raise ConfigError(
                 f"{config.output_dir} holds a run with another recipe; these sections differ: "
                 f"{', '.join(changed)}. Give another output_dir, or delete the folder"
             )
-        return
     try:
         config.output_dir.mkdir(parents=True, exist_ok=True)
         path.write_text(yaml.safe_dump(mine, sort_keys=False), encoding="utf-8")

@@ -106,7 +106,8 @@ def test_clips_are_h264_with_aac_and_look_like_their_scene(root: Path) -> None:
     with av.open(clip.uri) as container:
         video, audio = container.streams.video[0], container.streams.audio[0]
         assert (video.codec_context.name, audio.codec_context.name) == ("h264", "aac")
-        assert audio.duration is not None and audio.time_base is not None
+        assert audio.duration is not None
+        assert audio.time_base is not None
         assert float(audio.duration * audio.time_base) == pytest.approx(2.0, abs=0.1)
     seen = load_video(clip, FrameSampling(num_frames=16))
     error = np.abs(seen.frames.astype(float) - render_frames(scene)).mean()
