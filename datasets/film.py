@@ -13,7 +13,7 @@ from mmalign.api import ConfigError, MediaRef, Sample, file_hash, user
 
 __all__ = ["clip_path", "read"]
 
-_SHAPES = ("red circle", "blue square", "green triangle", "yellow circle")
+_SHAPES = ("red circle", "blue ring", "green bar", "yellow pole")
 
 
 def read() -> Iterator[Sample]:
