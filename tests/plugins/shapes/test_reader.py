@@ -2,15 +2,16 @@
 
 import hashlib
 import json
+import subprocess
+import sys
 from collections import Counter, defaultdict
-from multiprocessing import get_context
 from pathlib import Path
 
 import av
 import numpy as np
 import pytest
 
-from mmalign.api import ConfigError, FrameSampling, MediaRef, Sample, load_video
+from mmalign.api import ConfigError, FrameSampling, Sample, load_video
 from mmalign.datasets.shapes import reader
 from mmalign.datasets.shapes.oracle import judge
 from mmalign.datasets.shapes.reader import (
@@ -124,14 +125,18 @@ def test_a_clip_is_rendered_once(tmp_path: Path) -> None:
     assert Path(first.uri).parent == tmp_path / VERSION / "validation"
 
 
-def _render_all(root: str) -> list[MediaRef]:
-    return [clip_of("test", scene, root=root) for scene in scenes_of("test")[:20]]
+RENDER = """
+import sys
+from mmalign.datasets.shapes.reader import clip_of, scenes_of
+print([clip_of("test", s, root=sys.argv[1]).content_hash for s in scenes_of("test")[:20]])
+"""
 
 
 def test_two_processes_may_render_at_once(tmp_path: Path) -> None:
-    with get_context("spawn").Pool(2) as pool:
-        one, other = pool.map(_render_all, [str(tmp_path)] * 2)
-    assert one == other
+    command = [sys.executable, "-c", RENDER, str(tmp_path)]
+    racing = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    one, other = (process.communicate(timeout=120)[0] for process in racing)
+    assert one == other != ""
     left = sorted(path.name for path in (tmp_path / VERSION / "test").iterdir())
     assert left == sorted(f"{scene.id}.mp4" for scene in scenes_of("test")[:20])
 
