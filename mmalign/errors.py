@@ -1,17 +1,20 @@
 """The one tree of errors: each says where, what was found, what was expected, what to do."""
 
 __all__ = [
+    "AgentError",
     "BudgetReachedError",
     "CapabilityError",
     "CheckpointError",
     "ConfigError",
     "DecodeTimeoutError",
+    "FailedRatioError",
     "LossyExportError",
     "MediaCorruptError",
     "MediaEmptyError",
     "MediaError",
     "MediaMissingError",
     "MediaTruncatedError",
+    "MissingPredictionsError",
     "MissingStreamError",
     "MmalignError",
     "ModelCallError",
@@ -21,6 +24,7 @@ __all__ = [
     "PluginError",
     "RateLimitError",
     "RecordError",
+    "RunInterruptedError",
     "ShapeError",
     "StoreError",
 ]
@@ -136,3 +140,19 @@ class ModelResponseError(ModelCallError):
 
 class BudgetReachedError(MmalignError, RuntimeError):
     """The run's budget of tokens or money is used up; the run can be resumed with a larger one."""
+
+
+class AgentError(MmalignError, RuntimeError):
+    """A node raised what is no failure of its sample: the agent or its settings are wrong."""
+
+
+class FailedRatioError(MmalignError, RuntimeError):
+    """So many samples failed that going on would waste the rest."""
+
+
+class RunInterruptedError(MmalignError, RuntimeError):
+    """The user or the system asked the run to end; it can be resumed."""
+
+
+class MissingPredictionsError(MmalignError, ValueError):
+    """Some samples have no prediction."""

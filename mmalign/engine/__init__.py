@@ -5,26 +5,22 @@ from mmalign.engine.budget import BudgetConfig, Price
 from mmalign.engine.context import Context, draw_seed
 from mmalign.engine.executor import Executor, LocalExecutor
 from mmalign.engine.export import export
-from mmalign.engine.failures import AgentError, FailedRatioError, RunInterruptedError
 from mmalign.engine.funnel import Funnel, FunnelRow, funnel_of
 from mmalign.engine.manifest import Manifest, samples_fingerprint
 from mmalign.engine.runner import EngineConfig, run_agent, run_agent_blocking
 from mmalign.engine.store import RunStore
 
 __all__ = [
-    "AgentError",
     "AgentGraph",
     "BudgetConfig",
     "Context",
     "EngineConfig",
     "Executor",
-    "FailedRatioError",
     "Funnel",
     "FunnelRow",
     "LocalExecutor",
     "Manifest",
     "Price",
-    "RunInterruptedError",
     "RunStore",
     "config_class",
     "context_class",

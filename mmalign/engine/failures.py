@@ -7,7 +7,6 @@ from mmalign.engine.agent import failed_node
 from mmalign.errors import (
     DecodeTimeoutError,
     MediaError,
-    MmalignError,
     ModelCallError,
     ModelResponseError,
     ModelTimeoutError,
@@ -17,7 +16,7 @@ from mmalign.errors import (
 )
 from mmalign.records import DroppedSample, Sample
 
-__all__ = ["AgentError", "FailedRatioError", "RunInterruptedError", "failed_sample", "is_transient"]
+__all__ = ["failed_sample", "is_transient"]
 
 TRANSIENT = (
     RateLimitError,
@@ -26,18 +25,6 @@ TRANSIENT = (
     ModelResponseError,
     DecodeTimeoutError,
 )
-
-
-class AgentError(MmalignError, RuntimeError):
-    """A node raised what is no failure of its sample: the agent or its settings are wrong."""
-
-
-class FailedRatioError(MmalignError, RuntimeError):
-    """So many samples failed that going on would waste the rest."""
-
-
-class RunInterruptedError(MmalignError, RuntimeError):
-    """The user or the system asked the run to end; it can be resumed."""
 
 
 def is_transient(error: Exception) -> bool:

@@ -17,20 +17,22 @@ from mmalign.engine.agent import AgentGraph, AgentRecord, context_class, failed_
 from mmalign.engine.budget import Budget, BudgetConfig, Price, Spending
 from mmalign.engine.context import Context
 from mmalign.engine.executor import Executor, LocalExecutor
-from mmalign.engine.failures import (
-    AgentError,
-    FailedRatioError,
-    RunInterruptedError,
-    failed_sample,
-    is_transient,
-)
+from mmalign.engine.failures import failed_sample, is_transient
 from mmalign.engine.funnel import Funnel, funnel_of
 from mmalign.engine.ledger import Ledger, LedgeredModel, RunStopped, SamplePass
 from mmalign.engine.manifest import Manifest
 from mmalign.engine.progress import Counts, report_progress
 from mmalign.engine.signals import stop_signals
 from mmalign.engine.store import Outcome, RunStore
-from mmalign.errors import BudgetReachedError, MmalignError, RecordError, StoreError
+from mmalign.errors import (
+    AgentError,
+    BudgetReachedError,
+    FailedRatioError,
+    MmalignError,
+    RecordError,
+    RunInterruptedError,
+    StoreError,
+)
 from mmalign.models.protocol import ChatModel
 from mmalign.records import DroppedSample, PreferencePair, Sample
 

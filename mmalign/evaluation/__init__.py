@@ -1,5 +1,6 @@
 """Scores of models on benchmarks, with intervals."""
 
+from mmalign.evaluation.answers import read_predictions
 from mmalign.evaluation.bootstrap import Difference, Interval, intervals, paired_bootstrap
 from mmalign.evaluation.metrics import (
     Metric,
@@ -8,7 +9,7 @@ from mmalign.evaluation.metrics import (
     multiple_choice,
     videohallucer,
 )
-from mmalign.evaluation.predictions import MissingPredictionsError, Prediction
+from mmalign.evaluation.predictions import Prediction
 from mmalign.evaluation.proof import ArmResult, Proof, arm_result, write_proof
 from mmalign.evaluation.runner import METRICS, EvaluationReport, evaluate, score
 from mmalign.evaluation.tempcompass import tempcompass
@@ -20,7 +21,6 @@ __all__ = [
     "EvaluationReport",
     "Interval",
     "Metric",
-    "MissingPredictionsError",
     "Prediction",
     "Proof",
     "Scores",
@@ -30,6 +30,7 @@ __all__ = [
     "intervals",
     "multiple_choice",
     "paired_bootstrap",
+    "read_predictions",
     "score",
     "tempcompass",
     "videohallucer",

@@ -3,16 +3,12 @@
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from mmalign.errors import MmalignError, RecordError
+from mmalign.errors import MissingPredictionsError, RecordError
 from mmalign.records import Record, Sample
 
-__all__ = ["Answered", "MissingPredictionsError", "Prediction", "match"]
+__all__ = ["Answered", "Prediction", "match"]
 
 _SHOWN = 5
-
-
-class MissingPredictionsError(MmalignError, ValueError):
-    """Some samples have no prediction."""
 
 
 class Prediction(Record):

@@ -13,11 +13,18 @@ from typing import Any, TextIO
 from rich.console import Console
 from rich.progress import Progress, TaskID
 
-from mmalign.errors import ConfigError, MediaError, ModelCallError, RecordError, StoreError
+from mmalign.errors import (
+    ConfigError,
+    MediaError,
+    MissingPredictionsError,
+    ModelCallError,
+    RecordError,
+    StoreError,
+)
 from mmalign.evaluation.answers import AnswerFile, read_predictions
 from mmalign.evaluation.bootstrap import Interval, intervals
 from mmalign.evaluation.metrics import Metric, Scores, exact_match, multiple_choice, videohallucer
-from mmalign.evaluation.predictions import MissingPredictionsError, Prediction
+from mmalign.evaluation.predictions import Prediction
 from mmalign.evaluation.tempcompass import tempcompass
 from mmalign.models.protocol import ChatModel, Sampling
 from mmalign.records import Sample

@@ -28,12 +28,16 @@ from mmalign.evaluation import (
     Scores,
     arm_result,
     paired_bootstrap,
-    score,
     write_proof,
 )
-from mmalign.evaluation.answers import read_predictions
-from mmalign.pipeline.config import Plugin, RunConfig, call_reader
-from mmalign.pipeline.stages import build_pairs, claim_folder, evaluate_arm, train_policy
+from mmalign.pipeline.config import Plugin, RunConfig
+from mmalign.pipeline.stages import (
+    arm_scores,
+    build_pairs,
+    claim_folder,
+    evaluate_arm,
+    train_policy,
+)
 from mmalign.records import content_id
 from mmalign.records.atomic import write_text
 
@@ -173,18 +177,12 @@ def _score(
         folder = root / f"seed-{seed}" / name
         run = _train(config, root, folder, seed, values, console)
         arm = "after"
-    assert run.evaluation is not None
-    section = run.evaluation
-    predictions = run.output_dir / "eval" / f"{arm}.predictions.jsonl"
     if not (run.output_dir / "eval" / f"{arm}.json").exists():
         report = evaluate_arm(run, arm, console)
         when = datetime.now(UTC).isoformat(timespec="seconds")
         with (root / "test_evaluations.jsonl").open("a", encoding="utf-8") as log:
             log.write(json.dumps([when, name, seed, report.metric, report.value]) + "\n")
-    samples = list(call_reader(section.dataset, "evaluation.dataset"))
-    return score(
-        samples, read_predictions(predictions), metric=section.metric, profile=section.profile
-    )
+    return arm_scores(run, arm)
 
 
 def _write(

@@ -3,6 +3,7 @@
 import asyncio
 import contextvars
 import hashlib
+import json
 from collections.abc import Coroutine, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
@@ -23,7 +24,15 @@ from mmalign.engine import (
 )
 from mmalign.engine.manifest import current_versions
 from mmalign.errors import ConfigError, StoreError
-from mmalign.evaluation import EvaluationReport, evaluate
+from mmalign.evaluation import (
+    Difference,
+    EvaluationReport,
+    Scores,
+    evaluate,
+    paired_bootstrap,
+    read_predictions,
+    score,
+)
 from mmalign.media import default_cache
 from mmalign.models.families import family_of, processor_of
 from mmalign.models.load import load_model
@@ -31,6 +40,7 @@ from mmalign.models.protocol import ChatModel
 from mmalign.objectives import ChosenObjective, parse_objective
 from mmalign.pipeline.config import Plugin, RunConfig, call_reader
 from mmalign.records import PreferencePair, Sample
+from mmalign.records.atomic import write_text
 from mmalign.records.jsonl import read_jsonl
 from mmalign.records.spans import phrase_ids_of
 from mmalign.report import write_report
@@ -44,8 +54,10 @@ _DECIDES_PAIRS = ("seed", "media", "dataset", "agent", "models")
 
 __all__ = [
     "agent_settings",
+    "arm_scores",
     "build_pairs",
     "claim_folder",
+    "compare_arms",
     "evaluate_arm",
     "load_agent",
     "make_report",
@@ -248,6 +260,8 @@ def policy_path(config: RunConfig) -> str:
 def evaluate_arm(config: RunConfig, name: str, console: Console) -> EvaluationReport:
     """Score the policy on the evaluation set, as it was (`before`) or as trained (`after`).
 
+    When both are there, `eval/difference.json` tells how they differ.
+
     Raises:
         ConfigError: The recipe has no evaluation section.
     """
@@ -259,7 +273,42 @@ def evaluate_arm(config: RunConfig, name: str, console: Console) -> EvaluationRe
         model_config = trained_policy(config)
     samples = list(call_reader(section.dataset, "evaluation.dataset"))
     model = load_model(model_config, config.media)
-    return _run_apart(_evaluate(config, model, samples, name, console))
+    report = _run_apart(_evaluate(config, model, samples, name, console))
+    if all((config.output_dir / "eval" / f"{arm}.json").exists() for arm in ("before", "after")):
+        compare_arms(config)
+    return report
+
+
+def arm_scores(config: RunConfig, name: str) -> Scores:
+    """The scores of an arm that was evaluated, item by item.
+
+    Raises:
+        ConfigError: The recipe has no evaluation section.
+        StoreError: The arm was not evaluated.
+    """
+    section = config.evaluation
+    if section is None:
+        raise ConfigError("the recipe has no evaluation section")
+    return score(
+        list(call_reader(section.dataset, "evaluation.dataset")),
+        read_predictions(config.output_dir / "eval" / f"{name}.predictions.jsonl"),
+        metric=section.metric,
+        profile=section.profile,
+    )
+
+
+def compare_arms(config: RunConfig) -> Difference:
+    """How much training has changed the main metric; also written to `eval/difference.json`.
+
+    Raises:
+        ConfigError: The recipe has no evaluation section.
+        StoreError: `before` or `after` was not evaluated.
+    """
+    before, after = arm_scores(config, "before"), arm_scores(config, "after")
+    difference = paired_bootstrap([before.table], [after.table], before.main)
+    text = json.dumps({"metric": before.main, **difference._asdict()}, indent=1)
+    write_text(config.output_dir / "eval" / "difference.json", text + "\n")
+    return difference
 
 
 def _weights_folder(config: RunConfig, arm: str) -> Path | None:

@@ -34,16 +34,6 @@ class MetricRow:
             return None
         return self.estimates[-1].value - self.estimates[0].value
 
-    @property
-    def intervals_overlap(self) -> bool | None:
-        """Whether first and last arm's intervals share a value; None where one is unknown."""
-        if len(self.estimates) < 2:
-            return None
-        first, last = self.estimates[0], self.estimates[-1]
-        if first.low is None or first.high is None or last.low is None or last.high is None:
-            return None
-        return first.low <= last.high and last.low <= first.high
-
 
 @dataclass(frozen=True)
 class Comparison:

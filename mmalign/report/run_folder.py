@@ -48,6 +48,8 @@ class RunData:
     """Rows of the trainer's log; None where training has not run."""
     plan: Mapping[str, Any] | None = None
     arms: Mapping[str, Arm] = field(default_factory=dict)
+    difference_interval: tuple[float, float] | None = None
+    """Of the main metric, `after` minus `before`, from paired draws."""
     versions: Mapping[str, str] = field(default_factory=dict)
     """Of the last evaluation; empty where there was none."""
     problems: tuple[str, ...] = ()
@@ -79,6 +81,7 @@ def read_run(folder: Path) -> RunData:
         log=log,
         plan=plan,
         arms=arms,
+        difference_interval=_difference_interval(folder / "eval", problems),
         versions=dict(list(arms.values())[-1].versions) if arms else {},
         problems=tuple(problems),
     )
@@ -159,6 +162,11 @@ def _arms(folder: Path, problems: list[str]) -> Mapping[str, Arm]:
             continue
         arms[path.stem] = _arm(path.stem, value)
     return arms
+
+
+def _difference_interval(folder: Path, problems: list[str]) -> tuple[float, float] | None:
+    value = _mapping(folder / "difference.json", problems) or {}
+    return _pairs_of_numbers({"ends": [value.get("low"), value.get("high")]}).get("ends")
 
 
 def _arm(stem: str, value: Mapping[str, Any]) -> Arm:

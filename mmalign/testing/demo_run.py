@@ -126,6 +126,7 @@ def write_demo_run(
     _write(folder / "train" / "plan.json", json.dumps(_PLAN))
     for name, arm in _ARMS.items():
         _write(folder / "eval" / f"{name}.json", json.dumps({"name": name, **arm}))
+    _write(folder / "eval" / "difference.json", json.dumps({"low": 9.1, "high": 22.4}))
     return folder
 
 

@@ -74,7 +74,10 @@ def test_build_plan_look_train_score_and_export(
     before = json.loads(said("eval", recipe, "--json"))
     assert 0 <= before["metrics"]["accuracy"] <= 100
     assert json.loads(said("train", recipe, "--json")) == {"trained": f"{folder}/train"}
-    assert json.loads(said("eval", recipe, "--arm", "after", "--json"))["arm"] == "after"
+    after = json.loads(said("eval", recipe, "--arm", "after", "--json"))
+    difference = json.loads((tmp_path / "run" / "eval" / "difference.json").read_text())
+    assert difference["value"] == after["metrics"]["accuracy"] - before["metrics"]["accuracy"]
+    assert difference["low"] <= difference["value"] <= difference["high"]
 
     state = json.loads(said("run", recipe, "--json"))  # all of it is done already
     assert state["num_pairs"] == funnel["num_pairs"]

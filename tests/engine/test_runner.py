@@ -12,12 +12,10 @@ from langgraph.runtime import Runtime
 from rich.console import Console
 
 from mmalign.engine import (
-    AgentError,
     AgentGraph,
     BudgetConfig,
     Context,
     EngineConfig,
-    FailedRatioError,
     Funnel,
     FunnelRow,
     Manifest,
@@ -30,7 +28,9 @@ from mmalign.engine import (
     samples_fingerprint,
 )
 from mmalign.errors import (
+    AgentError,
     BudgetReachedError,
+    FailedRatioError,
     MediaCorruptError,
     ModelCallError,
     ModelUnavailableError,

@@ -5,10 +5,9 @@ from typing import Any
 
 import pytest
 
-from mmalign.errors import ConfigError, RecordError
+from mmalign.errors import ConfigError, MissingPredictionsError, RecordError
 from mmalign.evaluation import (
     METRICS,
-    MissingPredictionsError,
     Prediction,
     Scores,
     score,

@@ -11,11 +11,12 @@ from rich.console import Console
 from mmalign.errors import (
     ConfigError,
     MediaCorruptError,
+    MissingPredictionsError,
     ModelTimeoutError,
     RecordError,
     StoreError,
 )
-from mmalign.evaluation import EvaluationReport, MissingPredictionsError, evaluate, score
+from mmalign.evaluation import EvaluationReport, evaluate, score
 from mmalign.evaluation.answers import read_predictions
 from mmalign.models.protocol import Sampling
 from mmalign.records import MediaRef, Sample, user

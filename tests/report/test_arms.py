@@ -22,9 +22,7 @@ def test_the_metric_that_counts_comes_first_with_its_difference() -> None:
     assert [row.name for row in comparison.overall] == ["overall", "basic"]
     assert comparison.main is not None
     assert comparison.main.difference == 12.0
-    assert comparison.main.intervals_overlap is False
     assert comparison.subsets["color"][0].difference == 12.0
-    assert comparison.subsets["color"][0].intervals_overlap is None
 
 
 def test_what_is_not_measured_per_subset_is_no_share_of_right_answers() -> None:
@@ -39,11 +37,6 @@ def test_one_arm_has_no_difference_and_no_arm_no_comparison() -> None:
     assert comparison.main is not None
     assert comparison.main.difference is None
     assert compare({}) is None
-
-
-def test_touching_intervals_overlap() -> None:
-    row = MetricRow("overall", (Estimate("a", 1, 0, 2), Estimate("b", 3, 2, 4)))
-    assert row.intervals_overlap is True
 
 
 @pytest.mark.parametrize(

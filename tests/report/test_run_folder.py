@@ -65,3 +65,12 @@ def test_intervals_of_subsets_are_found_inside_and_beside_them(tmp_path: Path) -
         "color": {"overall": (1.0, 2.0)},
         "count": {"overall": (2.0, 4.0)},
     }
+
+
+def test_a_difference_without_numbers_is_none(tmp_path: Path) -> None:
+    (tmp_path / "eval").mkdir()
+    path = tmp_path / "eval" / "difference.json"
+    path.write_text('{"value": 5, "low": 1.5, "high": 8}')
+    assert read_run(tmp_path).difference_interval == (1.5, 8.0)
+    path.write_text('{"value": 5, "low": null}')
+    assert read_run(tmp_path).difference_interval is None
