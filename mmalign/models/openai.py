@@ -51,16 +51,20 @@ class OpenAIModelConfig(ServerConfig):
     revision: str | None = None
     """Which weights the server loaded; part of the ledger's key, never sent."""
     image: bool = True
+    """The server takes pictures."""
     video: VideoForm = "frames"
     """frames: as pictures; video_jpeg: the same frames as one video (vLLM); video_url: the file,
     from which the server samples frames by its own rule (vLLM, SGLang)."""
     audio: bool = False
     """Sent as input_audio, 16 kHz WAV."""
     picture_format: PictureFormat = "jpeg"
+    """Of pictures and frames; png loses nothing and is larger."""
     tools: bool = True
+    """The server calls functions."""
     response_schema: Literal["json_schema", "prompt", "refuse"] = "json_schema"
     """json_schema: the server enforces it; prompt: only asked for, for servers that refuse it."""
     logprobs: bool = True
+    """The server gives log-probabilities of what it sampled."""
     score: ScoreRoute | None = None
     """prompt_logprobs: the chat endpoint lists the prompt's log-probabilities (vLLM); echo: the
     completions endpoint repeats its text prompt with them."""

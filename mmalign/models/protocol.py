@@ -21,9 +21,11 @@ class Sampling(Config):
     temperature: float = Field(default=0.0, ge=0)
     """0 is greedy."""
     top_p: float = Field(default=1.0, gt=0, le=1)
+    """Draw from the likeliest tokens that hold this probability together."""
     max_completion_length: int = Field(default=256, gt=0)
     """Tokens."""
     stop: tuple[str, ...] = ()
+    """Texts before which the completion ends."""
     logprobs: bool = False
     """Ask for the log-probability of each sampled token."""
 

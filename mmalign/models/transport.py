@@ -38,6 +38,7 @@ class ServerConfig(Config):
     timeout_s: float = Field(default=600.0, gt=0)
     """For one attempt, from sending to the last byte."""
     max_retries: int = Field(default=6, ge=0)
+    """Further attempts after rate limits, timeouts and answers of 5xx."""
     first_wait_s: float = Field(default=0.5, gt=0)
     """Before the first retry; doubles from one to the next."""
     max_wait_s: float = Field(default=60.0, gt=0)

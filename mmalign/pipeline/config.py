@@ -38,31 +38,44 @@ class EvaluationSection(Config):
     """What the model is scored on before and after training."""
 
     dataset: Plugin
+    """A reader, as in the recipe."""
     metric: str
     """A name of `mmalign list metrics`."""
     profile: str = "strict"
+    """strict, or official: the published script's own rules, faults included."""
     sampling: Sampling = Sampling(max_completion_length=32)
+    """Greedy unless said otherwise."""
     max_concurrency: int = Field(default=64, gt=0)
+    """Questions under way at once."""
 
 
 class RunConfig(Config):
     """Every component's settings; a section that is absent is a stage that is not run."""
 
     output_dir: Path
+    """The run folder; a run that was interrupted goes on in it."""
     seed: int = 0
+    """Of everything that the data is built from."""
     media: FrameSampling = FrameSampling()
     """How frames are sampled, when data is built, trained on and evaluated."""
     dataset: Plugin | tuple[Plugin, ...]
+    """`path: package.module:function` of a reader beside its arguments; or a list of such."""
     agent: Plugin | None = None
+    """`path: package.module:function` of a graph beside its settings."""
     models: dict[str, ModelConfig]
     """`policy` is the model to be aligned; other roles are what the agent asks for."""
     engine: EngineConfig = EngineConfig()
+    """How the agent is run."""
     budget: BudgetConfig = BudgetConfig()
+    """What the agent may spend."""
     objective: dict[str, Any] = {}
     """`name` and the objective's settings; empty or `sft` trains on the samples' answers."""
     trainer: TrainerConfig | None = None
+    """How the policy is trained."""
     lora: LoraSettings | None = None
+    """Train an adapter; without the section all weights are trained."""
     evaluation: EvaluationSection | None = None
+    """What the policy is scored on."""
 
     @property
     def datasets(self) -> tuple[Plugin, ...]:

@@ -27,7 +27,7 @@ class MediaRef(Record):
 
     kind: Literal["video", "audio", "image"]
     uri: str
-    """A path (relative ones against the file that holds the record) or a data: URI."""
+    """A path, relative ones against the working folder, or a data: URI."""
     content_hash: str | None = None
     """blake2b-128 of the file's bytes in hexadecimal digits, where it is known."""
     start_s: Annotated[float, Field(ge=0)] | None = None
