@@ -9,6 +9,7 @@ from mmalign.objectives.sums import (
     masked_mean,
     masked_sum,
     require_one_per_pair,
+    require_positive,
 )
 from mmalign.objectives.terms import PreferenceLoss
 
@@ -17,6 +18,8 @@ __all__ = [
     "dpo_loss",
     "hinge_loss",
     "ipo_loss",
+    "log_odds",
+    "log_ratio_rewards",
     "orpo_loss",
     "simpo_loss",
     "slic_loss",
@@ -51,7 +54,7 @@ def dpo_loss(
 
     Source: DPO (Rafailov et al., 2023), eq. 7.
     """
-    chosen_rewards, rejected_rewards = _log_ratio_rewards(
+    chosen_rewards, rejected_rewards = log_ratio_rewards(
         policy_chosen_logps, policy_rejected_logps, ref_chosen_logps, ref_rejected_logps, beta
     )
     return PreferenceLoss(
@@ -68,7 +71,7 @@ def cdpo_loss(
     ref_rejected_logps: Tensor,
     *,
     beta: float,
-    label_smoothing: float,
+    label_smoothing: float | Tensor,
 ) -> PreferenceLoss:
     """DPO for labels of which a share is wrong; keeps the margin finite.
 
@@ -81,14 +84,15 @@ def cdpo_loss(
         ref_chosen_logps: [B], nats, summed; carries no gradient.
         ref_rejected_logps: [B], the same for the rejected response.
         beta: Inverse temperature, > 0.
-        label_smoothing: eps, the share of swapped labels, in [0, 0.5); 0 is DPO.
+        label_smoothing: eps, the share of swapped labels, in [0, 0.5), or one for each pair
+            [B]; 0 is DPO.
 
     Returns:
         Loss per pair [B], smallest where the margin is log((1 - eps) / eps).
 
     Source: A note on DPO with noisy preferences (Mitchell, 2023).
     """
-    chosen_rewards, rejected_rewards = _log_ratio_rewards(
+    chosen_rewards, rejected_rewards = log_ratio_rewards(
         policy_chosen_logps, policy_rejected_logps, ref_chosen_logps, ref_rejected_logps, beta
     )
     margins = chosen_rewards - rejected_rewards
@@ -126,7 +130,7 @@ def ipo_loss(
 
     Source: IPO (Azar et al., 2023), eq. 17.
     """
-    chosen_rewards, rejected_rewards = _log_ratio_rewards(
+    chosen_rewards, rejected_rewards = log_ratio_rewards(
         policy_chosen_logps, policy_rejected_logps, ref_chosen_logps, ref_rejected_logps, beta
     )
     h = (policy_chosen_logps - ref_chosen_logps) - (policy_rejected_logps - ref_rejected_logps)
@@ -161,7 +165,7 @@ def hinge_loss(
 
     Source: RSO (Liu et al., 2023), the normalised hinge; not the loss of SLiC-HF.
     """
-    chosen_rewards, rejected_rewards = _log_ratio_rewards(
+    chosen_rewards, rejected_rewards = log_ratio_rewards(
         policy_chosen_logps, policy_rejected_logps, ref_chosen_logps, ref_rejected_logps, beta
     )
     return PreferenceLoss(
@@ -274,8 +278,8 @@ def orpo_loss(
     Source: ORPO (Hong et al., 2024), eq. 6 and 7.
     """
     chosen_sums = masked_sum(policy_chosen_token_logps, chosen_mask)
-    chosen_odds = _log_odds(masked_mean(policy_chosen_token_logps, chosen_mask))
-    rejected_odds = _log_odds(masked_mean(policy_rejected_token_logps, rejected_mask))
+    chosen_odds = log_odds(masked_mean(policy_chosen_token_logps, chosen_mask))
+    rejected_odds = log_odds(masked_mean(policy_rejected_token_logps, rejected_mask))
     require_one_per_pair(chosen_odds=chosen_odds, rejected_odds=rejected_odds)
     nll = -chosen_sums.mean() / chosen_tokens_per_pair
     return PreferenceLoss(
@@ -286,13 +290,30 @@ def orpo_loss(
     )
 
 
-def _log_ratio_rewards(
+def log_ratio_rewards(
     policy_chosen_logps: Tensor,
     policy_rejected_logps: Tensor,
     ref_chosen_logps: Tensor,
     ref_rejected_logps: Tensor,
     beta: float,
 ) -> tuple[Tensor, Tensor]:
+    """DPO's implicit rewards of both responses, beta * (policy_logps - ref_logps).
+
+    Args:
+        policy_chosen_logps: [B], nats; carries gradient.
+        policy_rejected_logps: [B], the same for the rejected response.
+        ref_chosen_logps: [B], nats.
+        ref_rejected_logps: [B], the same for the rejected response.
+        beta: Inverse temperature, > 0.
+
+    Returns:
+        Rewards of the chosen and of the rejected responses, [B] each, with gradient.
+
+    Raises:
+        ShapeError: The four tensors are not one-dimensional and of one length, or beta is not
+            positive.
+    """
+    require_positive(beta=beta)
     require_one_per_pair(
         policy_chosen_logps=policy_chosen_logps,
         policy_rejected_logps=policy_rejected_logps,
@@ -305,7 +326,15 @@ def _log_ratio_rewards(
     )
 
 
-def _log_odds(mean_logps: Tensor) -> Tensor:
+def log_odds(mean_logps: Tensor) -> Tensor:
+    """log p - log(1 - p) of a response whose token has the probability p = exp(mean_logps).
+
+    Args:
+        mean_logps: [B], nats per token, below 0.
+
+    Returns:
+        [B], at least float32, finite even where p rounds to 1.
+    """
     mean_logps = at_least_float32(mean_logps)
     # a response of probability 1 has infinite odds and a gradient of NaN
     mean_logps = mean_logps.clamp(max=-torch.finfo(mean_logps.dtype).eps)

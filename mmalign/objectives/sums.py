@@ -1,5 +1,7 @@
 """Sums over tokens, and the checks of shape that every objective shares."""
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -10,7 +12,9 @@ __all__ = [
     "masked_mean",
     "masked_sum",
     "phrase_sums",
+    "require_finite",
     "require_one_per_pair",
+    "require_positive",
     "require_same_shape",
 ]
 
@@ -77,6 +81,30 @@ def require_one_per_pair(**tensors: Tensor) -> None:
         raise ShapeError(
             f"expected one number per pair, all [B] with the same B, found {_shapes(tensors)}"
         )
+
+
+def require_positive(**numbers: float) -> None:
+    """Refuse settings that are not positive and finite.
+
+    Raises:
+        ShapeError: With name and value.
+    """
+    for name, number in numbers.items():
+        if not 0 < number < math.inf:
+            raise ShapeError(f"{name} is {number}, expected a positive finite number")
+
+
+def require_finite(**tensors: Tensor) -> None:
+    """Refuse NaN and infinite entries. It waits for the device: not for use inside a loss.
+
+    Raises:
+        ShapeError: With the name and the place of the first such entry.
+    """
+    for name, tensor in tensors.items():
+        bad = (~tensor.isfinite()).nonzero()
+        if len(bad):
+            place = bad[0].tolist()
+            raise ShapeError(f"{name}{place} is {tensor[tuple(place)].item()}, expected a number")
 
 
 def _inside(values: Tensor, mask: Tensor) -> Tensor:

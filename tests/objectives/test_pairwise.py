@@ -4,7 +4,6 @@ import math
 from pathlib import Path
 from typing import Any
 
-import conformance
 import pytest
 import torch
 from torch import Tensor
@@ -29,11 +28,6 @@ from mmalign.testing.golden import golden_cases, t64
 GOLDEN = golden_cases(Path(__file__).parents[1] / "golden" / "dpo.json")
 FAMILY = [name for name, objective in OBJECTIVES.items() if objective.family == "dpo"]
 WITHOUT_REF = ["simpo", "slic", "orpo", "dpo_reference_free"]
-
-
-@pytest.mark.parametrize(("case", "expected"), GOLDEN)
-def test_every_key_matches_golden(case: dict[str, Any], expected: dict[str, Any]) -> None:
-    assert conformance.disagreements(expected, conformance.evaluate("dpo", case)) == []
 
 
 @pytest.mark.parametrize(("case", "expected"), GOLDEN)

@@ -4,7 +4,6 @@ import math
 from pathlib import Path
 from typing import Any
 
-import conformance
 import pytest
 import torch
 from torch.testing import assert_close
@@ -15,11 +14,6 @@ from mmalign.testing.golden import golden_cases, t64
 
 GOLDEN = golden_cases(Path(__file__).parents[1] / "golden" / "rrpo.json")
 B, T, V = 2, 5, 7
-
-
-@pytest.mark.parametrize(("case", "expected"), GOLDEN)
-def test_every_key_matches_golden(case: dict[str, Any], expected: dict[str, Any]) -> None:
-    assert conformance.disagreements(expected, conformance.evaluate("rrpo", case)) == []
 
 
 def batch(seed: int = 0) -> dict[str, Any]:

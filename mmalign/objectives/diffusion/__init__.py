@@ -1,0 +1,1 @@
+"""Preference losses of diffusion models, on given noise predictions: no diffusers needed."""
