@@ -11,10 +11,23 @@ from torch import Tensor
 from mmalign.errors import ShapeError
 from mmalign.objectives.sums import require_same_shape
 
-__all__ = ["Need", "PairTerms", "PreferenceLoss", "check_terms"]
+__all__ = [
+    "ListTerms",
+    "Need",
+    "PairTerms",
+    "PreferenceLoss",
+    "UnpairedTerms",
+    "check_terms",
+]
 
 Need = Literal[
-    "policy_logps", "ref_logps", "token_logps", "spans", "token_kl", "chosen_tokens_per_pair"
+    "policy_logps",
+    "ref_logps",
+    "token_logps",
+    "spans",
+    "token_kl",
+    "chosen_tokens_per_pair",
+    "reference_point",
 ]
 """What an objective asks the trainer for, besides the masks.
 
@@ -23,6 +36,7 @@ Need = Literal[
 - `spans`: phrase ids of the tokens of both responses.
 - `token_kl`: full-vocabulary KL from the policy to the reference at each chosen token.
 - `chosen_tokens_per_pair`: the mean length of the chosen responses over the global batch.
+- `reference_point`: the mean log-ratio of mismatched responses over the global batch.
 """
 
 
@@ -77,13 +91,59 @@ class PairTerms:
         Raises:
             ShapeError: The trainer left it out.
         """
-        tensor = getattr(self, name)
-        if not isinstance(tensor, Tensor):
-            raise ShapeError(
-                f"the objective reads {name}, which is missing; the trainer must compute all "
-                f"that the objective's `needs` names"
-            )
-        return tensor
+        return _given(self, name)
+
+
+@dataclass(frozen=True)
+class UnpairedTerms:
+    """Everything that objectives over labelled responses read."""
+
+    policy_logps: Tensor
+    """[B], nats, summed over response tokens; carries gradient."""
+    labels: Tensor
+    """[B], not 0 where the response is desirable."""
+    ref_logps: Tensor | None = None
+    """[B], nats, from the frozen reference; carries no gradient."""
+    reference_point: Tensor | None = None
+    """A scalar: the mean log-ratio of mismatched responses, at least 0; carries no gradient."""
+
+    def get(self, name: str) -> Tensor:
+        """The tensor of that name.
+
+        Raises:
+            ShapeError: The trainer left it out.
+        """
+        return _given(self, name)
+
+
+@dataclass(frozen=True)
+class ListTerms:
+    """Everything that objectives over ranked responses read."""
+
+    policy_logps: Tensor
+    """[B, N], nats, summed over response tokens; carries gradient."""
+    scores: Tensor
+    """[B, N], higher is better; equal scores are ties."""
+    ref_logps: Tensor | None = None
+    """[B, N], nats, from the frozen reference; carries no gradient."""
+
+    def get(self, name: str) -> Tensor:
+        """The tensor of that name.
+
+        Raises:
+            ShapeError: The trainer left it out.
+        """
+        return _given(self, name)
+
+
+def _given(terms: object, name: str) -> Tensor:
+    tensor = getattr(terms, name)
+    if not isinstance(tensor, Tensor):
+        raise ShapeError(
+            f"the objective reads {name}, which is missing; the trainer must compute all "
+            f"that the objective's `needs` names"
+        )
+    return tensor
 
 
 _PER_TOKEN = (

@@ -6,6 +6,7 @@ from mmalign.records.lineage import DroppedSample, Lineage
 from mmalign.records.media import MediaOperation, MediaRef
 from mmalign.records.messages import MediaPart, Message, Part, TextPart, ToolCall, text_of, user
 from mmalign.records.pairs import PreferencePair, Response, Span
+from mmalign.records.responses import LabelledResponse, RankedResponses, labelled_of, ranked_of
 from mmalign.records.samples import Sample
 from mmalign.records.spans import (
     differing_phrases,
@@ -18,6 +19,7 @@ from mmalign.records.spans import (
 __all__ = [
     "DroppedSample",
     "JsonDict",
+    "LabelledResponse",
     "Lineage",
     "MediaOperation",
     "MediaPart",
@@ -25,6 +27,7 @@ __all__ = [
     "Message",
     "Part",
     "PreferencePair",
+    "RankedResponses",
     "Record",
     "Response",
     "Sample",
@@ -35,8 +38,10 @@ __all__ = [
     "content_id",
     "differing_phrases",
     "differing_spans",
+    "labelled_of",
     "parse_tagged",
     "phrase_ids_of",
+    "ranked_of",
     "read_jsonl",
     "text_of",
     "user",

@@ -1,8 +1,9 @@
 """Records as encoded examples, and examples as batches of prompts with branches."""
 
+import math
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Self
 
 import torch
@@ -28,10 +29,13 @@ from mmalign.models.families import (
     PreparedMedia,
 )
 from mmalign.records import (
+    LabelledResponse,
     MediaPart,
     MediaRef,
     Message,
     PreferencePair,
+    RankedResponses,
+    Response,
     Sample,
     canonical_json,
     text_of,
@@ -52,6 +56,10 @@ class Example:
     phrase_ids: tuple[Tensor, ...]
     """Per branch [R] int64: 0 on tokens outside every span."""
     tags: Mapping[str, str]
+    scores: tuple[float, ...] = ()
+    """Per branch, as the record has it; NaN where it has none."""
+    desirable: bool | None = None
+    """Of a labelled response."""
 
     @property
     def num_tokens(self) -> int:
@@ -87,11 +95,10 @@ class Batch:
         """The same batch with its tensors on a device (called by accelerate)."""
         return type(self)(
             tuple(
-                Example(
-                    example.id,
-                    tuple(row.to(device) for row in example.rows),
-                    tuple(ids.to(device) for ids in example.phrase_ids),
-                    example.tags,
+                replace(
+                    example,
+                    rows=tuple(row.to(device) for row in example.rows),
+                    phrase_ids=tuple(ids.to(device) for ids in example.phrase_ids),
                 )
                 for example in self.examples
             )
@@ -144,26 +151,55 @@ class Encoder:
         Raises:
             RecordError: A side shows the clip as it was spoilt to provoke the wrong answer.
         """
-        _require_clean_media(pair)
         sides = (pair.chosen, pair.rejected)
-        prompts = [_with_media(pair.prompt, side.media) for side in sides]
-        tools = [side.tools if side.tools is not None else pair.tools for side in sides]
+        _require_clean_media(pair, sides)
+        return self._responses(pair, sides)
+
+    def ranking(self, ranking: RankedResponses) -> Example:
+        """Ranked responses, a branch each, in the record's order.
+
+        Raises:
+            RecordError: A response shows the clip as it was spoilt to provoke a wrong answer.
+        """
+        _require_clean_media(ranking, ranking.responses)
+        return self._responses(ranking, ranking.responses)
+
+    def labelled(self, labelled: LabelledResponse) -> Example:
+        """A labelled response: one branch.
+
+        Raises:
+            RecordError: It shows the clip as it was spoilt to provoke a wrong answer.
+        """
+        _require_clean_media(labelled, (labelled.response,))
+        example = self._responses(labelled, (labelled.response,))
+        return replace(example, desirable=labelled.desirable)
+
+    def _responses(
+        self,
+        record: PreferencePair | RankedResponses | LabelledResponse,
+        responses: Sequence[Response],
+    ) -> Example:
+        """Branches behind one row where all responses share prompt, media and tools."""
+        prompts = [_with_media(record.prompt, response.media) for response in responses]
+        tools = [r.tools if r.tools is not None else record.tools for r in responses]
         branches = tuple(
-            self.family.encode_completion(self.processor, prompt, side.messages)
-            for prompt, side in zip(prompts, sides, strict=True)
+            self.family.encode_completion(self.processor, prompt, response.messages)
+            for prompt, response in zip(prompts, responses, strict=True)
         )
-        if prompts[0] == prompts[1] and tools[0] == tools[1]:
+        if all(p == prompts[0] for p in prompts) and all(t == tools[0] for t in tools):
             rows: tuple[Row, ...] = (Row(self.prompt(prompts[0], tools=tools[0]), branches),)
         else:
             rows = tuple(
-                Row(self.prompt(prompts[i], tools=tools[i]), (branches[i],)) for i in range(2)
+                Row(self.prompt(prompt, tools=tool), (branch,))
+                for prompt, tool, branch in zip(prompts, tools, branches, strict=True)
             )
         phrase_ids = tuple(
-            torch.tensor(phrase_ids_of(branch.offsets, side.spans), dtype=torch.long)
-            for branch, side in zip(branches, sides, strict=True)
+            torch.tensor(phrase_ids_of(branch.offsets, response.spans), dtype=torch.long)
+            for branch, response in zip(branches, responses, strict=True)
         )
-        tags = {"graph": pair.lineage.graph or "", **pair.lineage.tags}
-        return Example(pair.id, rows, phrase_ids, tags)
+        tags = {"graph": record.lineage.graph or "", **record.lineage.tags}
+        scores = tuple(math.nan if r.score is None else r.score for r in responses)
+        return Example(record.id, rows, phrase_ids, tags, scores=scores)
 
     def sample(self, sample: Sample) -> Example:
         """A supervised example: the gold answer is the only branch.
@@ -266,12 +302,14 @@ def _num_bytes(media: PreparedMedia) -> int:
     return sum(tensor.nbytes for tensor in media.tensors.values())
 
 
-def _require_clean_media(pair: PreferencePair) -> None:
-    spoilt = set(map(str, pair.lineage.operations))
-    refs = [*pair.media, *(pair.chosen.media or ()), *(pair.rejected.media or ())]
-    for ref in refs:
+def _require_clean_media(
+    record: PreferencePair | RankedResponses | LabelledResponse, responses: Sequence[Response]
+) -> None:
+    spoilt = set(map(str, record.lineage.operations))
+    shared = [ref for message in record.prompt for ref in message.media]
+    for ref in (*shared, *(ref for response in responses for ref in response.media or ())):
         if spoilt & set(map(str, ref.operations)):
             raise RecordError(
-                f"pair {pair.id!r}: {ref.uri} carries the operations that were only to provoke a "
-                f"wrong answer; a pair shows the original clip. Build the pair again"
+                f"record {record.id!r}: {ref.uri} carries the operations that were only to "
+                f"provoke a wrong answer; records show the original clip. Build it again"
             )

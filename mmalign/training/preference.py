@@ -7,9 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from mmalign.objectives import ChosenObjective, PairTerms, check_terms
+from mmalign.training.branches import score_branches
 from mmalign.training.examples import Batch
-from mmalign.training.forward import base_model, completion_hidden, completion_ids
-from mmalign.training.logprobs import ReferenceHidden, TokenScores, score_tokens
 from mmalign.training.reference import Reference
 from mmalign.training.trainer import AlignmentTrainer, ItemLosses
 
@@ -71,35 +70,18 @@ class PreferenceTrainer(AlignmentTrainer):
 
     def pair_terms(self, batch: Batch) -> PairTerms:
         """What the objective reads, from one forward pass of policy and reference."""
-        rows, layout = batch.rows, self.config.layout
-        ids = completion_ids(rows)
-        hidden = completion_hidden(self.policy, self.family, rows, layout=layout)
-        head = self.family.head(base_model(self.policy))
-        chunk_size = self.config.logps_chunk_size
-        ref_scores: TokenScores | None = None
-        ref_hidden: ReferenceHidden | None = None
-        if self.reference is not None:
-            ref_hidden = ReferenceHidden(
-                self.reference.hidden(rows, layout=layout), self.reference.head
-            )
-            with torch.no_grad():
-                ref_scores = score_tokens(
-                    ref_hidden.hidden, ref_hidden.head, ids, chunk_size=chunk_size
-                )
         needs = self.objective.objective.needs
-        policy = score_tokens(
-            hidden,
-            head,
-            ids,
-            chunk_size=chunk_size,
-            reference=ref_hidden if "token_kl" in needs else None,
+        scores = score_branches(
+            self.policy,
+            self.family,
+            batch.rows,
+            self.config,
+            reference=self.reference,
+            with_kl="token_kl" in needs,
         )
-        sizes = [int(branch.mask.sum()) for branch in batch.branches]
-        chosen_logps, rejected_logps = _sides(torch.split(policy.logps, sizes))
-        ref_logps = _sides(torch.split(ref_scores.logps, sizes)) if ref_scores else (None, None)
-        chosen_mask, rejected_mask = _sides(
-            [torch.ones_like(part) for part in torch.split(policy.logps.detach(), sizes)]
-        )
+        chosen_logps, rejected_logps = _sides(scores.logps)
+        ref_logps = (None, None) if scores.ref_logps is None else _sides(scores.ref_logps)
+        chosen_mask, rejected_mask = _sides([torch.ones_like(part) for part in scores.logps])
         chosen_phrases, rejected_phrases = (
             _sides(_phrase_ids(batch)) if "spans" in needs else (None, None)
         )
@@ -112,7 +94,7 @@ class PreferenceTrainer(AlignmentTrainer):
             ref_rejected_token_logps=ref_logps[1],
             chosen_phrase_ids=chosen_phrases,
             rejected_phrase_ids=rejected_phrases,
-            chosen_token_kl=None if policy.kl is None else _sides(torch.split(policy.kl, sizes))[0],
+            chosen_token_kl=None if scores.kl is None else _sides(scores.kl)[0],
             chosen_tokens_per_pair=self._chosen_tokens_per_pair,
         )
 

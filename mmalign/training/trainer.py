@@ -30,7 +30,7 @@ class ItemLosses:
     total: Tensor
     """Scalar: losses summed over the units; carries gradient."""
     metrics: Mapping[str, Tensor]
-    """Per example [B], detached; averaged over all examples between two log lines."""
+    """Per example [B], detached; averaged over all examples between two log lines, without NaN."""
 
 
 class AlignmentTrainer(Trainer):
@@ -132,6 +132,8 @@ class AlignmentTrainer(Trainer):
     def _record(self, examples: Sequence[Example], metrics: Mapping[str, Tensor]) -> None:
         for name, values in metrics.items():
             for example, value in zip(examples, values.tolist(), strict=True):
+                if math.isnan(value):  # says nothing about this example
+                    continue
                 self._metrics[name].append((value, 1))
                 for key in self.config.lineage_keys:
                     if key in example.tags:

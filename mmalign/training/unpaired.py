@@ -1,0 +1,116 @@
+"""Unpaired preference optimisation: responses that are labelled one by one."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from mmalign.errors import ShapeError
+from mmalign.objectives import ChosenObjective, UnpairedTerms, kto_reference_point
+from mmalign.training.branches import score_branches
+from mmalign.training.examples import Batch
+from mmalign.training.forward import Row
+from mmalign.training.reference import Reference
+from mmalign.training.trainer import AlignmentTrainer, ItemLosses
+
+__all__ = ["UnpairedTrainer"]
+
+
+class UnpairedTrainer(AlignmentTrainer):
+    """Learns from labelled responses, around a reference point of the whole step.
+
+    The reference point is taken before the step over all its micro-batches and processes, so
+    that it does not depend on how the batch is cut: every prompt is scored with the response of
+    the row before it.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        *args: Any,
+        objective: ChosenObjective,
+        reference: Reference | None,
+        **kwargs: Any,
+    ) -> None:
+        self.objective: ChosenObjective = objective
+        self.reference = reference
+        self._reference_point: Tensor | None = None
+        super().__init__(model, *args, **kwargs)
+
+    def get_batch_samples(
+        self, epoch_iterator: Iterator[Batch], num_batches: int, device: torch.device
+    ) -> tuple[list[Batch], Tensor]:
+        """Also take the reference point of the step."""
+        batches, num_units = super().get_batch_samples(epoch_iterator, num_batches, device)
+        if batches and "reference_point" in self.objective.objective.needs:
+            self._reference_point = self._measure_reference_point(
+                [batch.to(device) for batch in batches]
+            )
+        return batches, num_units
+
+    def item_losses(self, batch: Batch) -> ItemLosses:
+        """The objective's loss, summed over responses."""
+        scores = score_branches(
+            self.policy, self.family, batch.rows, self.config, reference=self.reference
+        )
+        labels = torch.tensor([example.desirable for example in batch.examples])
+        policy_logps = torch.stack([part.sum() for part in scores.logps])
+        terms = UnpairedTerms(
+            policy_logps=policy_logps,
+            labels=labels.to(policy_logps.device),
+            ref_logps=None
+            if scores.ref_logps is None
+            else torch.stack([part.sum() for part in scores.ref_logps]),
+            reference_point=self._reference_point,
+        )
+        if not terms.policy_logps.isfinite().all():
+            raise ShapeError(
+                f"log-probabilities of {[e.id for e in batch.examples]} are not finite; the model "
+                f"overflows or the input is broken"
+            )
+        result = self.objective.loss(terms)
+        metrics = {
+            "loss_per_response": result.loss.detach(),
+            "rewards": result.rewards,
+            "logps": policy_logps.detach(),
+        }
+        # NaN marks rows that a mean leaves out
+        for name, side in (("chosen", terms.labels), ("rejected", ~terms.labels)):
+            metrics[f"rewards/{name}"] = result.rewards.where(side, torch.nan)
+        return ItemLosses(total=result.loss.sum(), metrics=metrics)
+
+    def num_units(self, batch: Batch) -> int:
+        """Responses."""
+        return len(batch.examples)
+
+    @torch.no_grad()
+    def _measure_reference_point(self, batches: list[Batch]) -> Tensor:
+        examples = [example for batch in batches for example in batch.examples]
+        if len(examples) < 2:
+            raise ShapeError(
+                "a step with one response has no other to take the reference point from; raise "
+                "per_device_train_batch_size or gradient_accumulation_steps"
+            )
+        previous = [examples[-1], *examples[:-1]]
+        rows = [
+            Row(example.rows[0].prompt, other.rows[0].branches)
+            for example, other in zip(examples, previous, strict=True)
+        ]
+        size = self.config.per_device_train_batch_size
+        log_ratios = []
+        for start in range(0, len(rows), size):
+            scores = score_branches(
+                self.policy,
+                self.family,
+                rows[start : start + size],
+                self.config,
+                reference=self.reference,
+            )
+            assert scores.ref_logps is not None
+            log_ratios += [
+                (policy - ref).sum()
+                for policy, ref in zip(scores.logps, scores.ref_logps, strict=True)
+            ]
+        everywhere: Tensor = self.accelerator.gather(torch.stack(log_ratios))
+        return kto_reference_point(everywhere, torch.zeros_like(everywhere))
