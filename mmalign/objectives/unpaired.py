@@ -1,13 +1,21 @@
 """Losses on single responses that are labelled as desirable or not."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from mmalign.errors import ShapeError
 from mmalign.objectives.sums import require_one_per_pair, require_positive
 
-__all__ = ["UnpairedLoss", "kto_loss", "kto_reference_point"]
+__all__ = [
+    "UnpairedLoss",
+    "balancing_undesirable_weight",
+    "kto_loss",
+    "kto_reference_point",
+    "mismatched_rows",
+]
 
 
 class UnpairedLoss(NamedTuple):
@@ -39,7 +47,8 @@ def kto_loss(
         policy_logps: [B], nats, summed over response tokens; carries gradient.
         ref_logps: [B], nats, from the frozen reference; carries no gradient.
         labels: [B], not 0 where the response is desirable.
-        reference_point: z0, a scalar, nats, of `kto_reference_point`; carries no gradient.
+        reference_point: z0, a scalar, nats, of `kto_reference_point`; carries no gradient. A
+            constant 0 makes it the loss that TRL calls `apo_zero_unpaired`.
         beta: Inverse temperature, > 0.
         desirable_weight: lambda_D, >= 0.
         undesirable_weight: lambda_U, >= 0; as both weights stand inside the mean, the ratio of
@@ -91,3 +100,47 @@ def kto_reference_point(
     require_one_per_pair(kl_policy_logps=kl_policy_logps, kl_ref_logps=kl_ref_logps, valid=valid)
     log_ratios = (kl_policy_logps - kl_ref_logps).detach().where(valid.bool(), 0.0)
     return (log_ratios.sum() / valid.bool().sum().clamp(min=1)).clamp(min=0)
+
+
+def mismatched_rows(num_rows: int, *, shift: int = 1) -> tuple[int, ...]:
+    """Whose response each row of a batch takes for the reference point.
+
+    A rotation, as a reversed batch would leave the middle row of an odd number its own response.
+
+    Args:
+        num_rows: B, rows of the batch that is rotated, at least 2.
+        shift: 1 takes the response of the row before, the first row that of the last one, as
+            TRL does; -1 that of the row behind, as HALOs does. Where both responses of a prompt
+            stand side by side, 2 keeps them apart.
+
+    Returns:
+        The row whose response goes with the prompt of row 0, 1 and so on.
+
+    Raises:
+        ShapeError: The shift gives every row its own response back.
+
+    Source: KTO (Ethayarajh et al., 2024), its code and TRL's.
+    """
+    if num_rows < 1 or shift % num_rows == 0:
+        raise ShapeError(
+            f"{num_rows} rows shifted by {shift}: no mismatched response can be formed; take "
+            f"batches of 2 rows and more"
+        )
+    return tuple((row - shift) % num_rows for row in range(num_rows))
+
+
+def balancing_undesirable_weight(labels: Sequence[bool]) -> float | None:
+    """The `undesirable_weight` that gives both classes the same say, beside a weight of 1.
+
+    Args:
+        labels: One per response, True where it is desirable.
+
+    Returns:
+        Number of desirable over number of undesirable responses; None where none is undesirable.
+
+    Source: SACPO's released code (Wachi et al., 2024); the low end of KTO's advice, which asks
+        for a weighted ratio of desirable to undesirable rows between 1 and 4/3.
+    """
+    num_desirable = sum(labels)
+    num_undesirable = len(labels) - num_desirable
+    return num_desirable / num_undesirable if num_undesirable else None
