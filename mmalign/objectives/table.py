@@ -11,6 +11,7 @@ from torch import Tensor
 
 from mmalign.config import Config, validate
 from mmalign.errors import ConfigError
+from mmalign.objectives.absolute import ASFTConfig, asft_loss
 from mmalign.objectives.configs import (
     BetaConfig,
     CDPOConfig,
@@ -20,6 +21,10 @@ from mmalign.objectives.configs import (
     SimPOConfig,
     SLiCConfig,
 )
+from mmalign.objectives.contrast import CatADPOConfig, cat_adpo_loss
+from mmalign.objectives.flex_dpo import FlexDPOConfig, flex_dpo_loss
+from mmalign.objectives.nash import SPPOConfig, sppo_hard_loss
+from mmalign.objectives.online import OfflineVPOConfig, offline_vpo_loss
 from mmalign.objectives.pairwise import (
     cdpo_loss,
     dpo_loss,
@@ -29,7 +34,15 @@ from mmalign.objectives.pairwise import (
     simpo_loss,
     slic_loss,
 )
+from mmalign.objectives.regularised import (
+    CPOConfig,
+    SFTRegularisedConfig,
+    cpo_loss,
+    rpo_sft_regularised_loss,
+)
+from mmalign.objectives.robust import RobustDPOConfig, robust_dpo_loss
 from mmalign.objectives.rrpo import rrpo_loss
+from mmalign.objectives.scaled_reference import ScaledReferenceConfig, dpo_scaled_reference_loss
 from mmalign.objectives.sums import masked_mean, masked_sum
 from mmalign.objectives.terms import Need, PairTerms, PreferenceLoss
 
@@ -155,6 +168,9 @@ OBJECTIVES: Mapping[str, Objective] = MappingProxyType({
         "IPO (Azar et al., 2023), per token as in its published results",
     ),
     "hinge": Objective(hinge_loss, _all_sums, BetaConfig, _BOTH, "dpo", "RSO (Liu et al., 2023)"),
+    "hinge_reference_free": Objective(
+        hinge_loss, _sums_without_ref, BetaConfig, _POLICY, "rso", "RSO (Liu et al., 2023)"
+    ),
     "slic": Objective(
         slic_loss, _policy_sums, SLiCConfig, _POLICY, "dpo", "SLiC-HF (Zhao et al., 2023)"
     ),
@@ -181,5 +197,60 @@ OBJECTIVES: Mapping[str, Objective] = MappingProxyType({
         ),
         RRPOConfig, _BOTH | {"token_logps", "spans", "token_kl"}, "rrpo",
         "RRPO (Sarkar & Etemad, 2025)",
+    ),
+    "robust_dpo": Objective(
+        robust_dpo_loss, _all_sums, RobustDPOConfig, _BOTH, "rdpo",
+        "rDPO (Ray Chowdhury et al., 2024)",
+    ),
+    "rpo_sft_regularised": Objective(
+        rpo_sft_regularised_loss,
+        _fields(
+            "policy_chosen_token_logps", "policy_rejected_token_logps",
+            "ref_chosen_token_logps", "ref_rejected_token_logps",
+            "chosen_mask", "rejected_mask", "chosen_tokens_per_pair",
+        ),
+        SFTRegularisedConfig, _BOTH | {"token_logps", "chosen_tokens_per_pair"}, "rpo",
+        "RPO (Z. Liu et al., 2024)",
+    ),
+    "cpo": Objective(
+        cpo_loss,
+        _fields(
+            "policy_chosen_token_logps", "policy_rejected_token_logps",
+            "chosen_mask", "rejected_mask", "chosen_tokens_per_pair",
+        ),
+        CPOConfig, _POLICY | {"token_logps", "chosen_tokens_per_pair"}, "insights",
+        "CPO (Xu et al., 2024)",
+    ),
+    "asft": Objective(
+        asft_loss,
+        _fields(
+            "policy_chosen_token_logps", "policy_rejected_token_logps",
+            "chosen_mask", "rejected_mask", "chosen_tokens_per_pair",
+        ),
+        ASFTConfig, _POLICY | {"token_logps", "chosen_tokens_per_pair"}, "asft",
+        "ASFT (Wang et al., 2024)",
+    ),
+    "cat_adpo": Objective(
+        cat_adpo_loss,
+        _fields(
+            "policy_chosen_token_logps", "policy_rejected_token_logps",
+            "ref_chosen_token_logps", "ref_rejected_token_logps",
+            "chosen_mask", "rejected_mask",
+        ),
+        CatADPOConfig, _BOTH | {"token_logps"}, "cat-adpo", "ADPO of CAT (Ye et al., 2024)",
+    ),
+    "dpo_scaled_reference": Objective(
+        dpo_scaled_reference_loss, _all_sums, ScaledReferenceConfig, _BOTH, "ranking-accuracy",
+        "DPO with gamma (Chen et al., 2024)",
+    ),
+    "sppo_hard": Objective(
+        sppo_hard_loss, _all_sums, SPPOConfig, _BOTH, "gpm", "SPPO (Wu et al., 2024), by labels"
+    ),
+    "vpo_offline": Objective(
+        offline_vpo_loss, _all_sums, OfflineVPOConfig, _BOTH, "vpo", "VPO (Cen et al., 2024)"
+    ),
+    "flex_dpo": Objective(
+        flex_dpo_loss, _all_sums, FlexDPOConfig, _BOTH, "three-d-properties",
+        "Flex-DPO in 3D-Properties (Yan et al., 2024)",
     ),
 })  # fmt: skip
