@@ -4,8 +4,13 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 from mmalign.config import Method
+from mmalign.objectives.diffusion.captions import caption_fields
+from mmalign.objectives.diffusion.margin import smoothed_preference
+from mmalign.objectives.diffusion.pairs import order_by_label
+from mmalign.objectives.diffusion.personal import personal_shots
 from mmalign.objectives.groups import mixed_groups
 from mmalign.objectives.schedule import easy_to_hard_order
+from mmalign.objectives.semantic import semantic_weights
 from mmalign.selection.ambiguity import choose_ambiguous
 from mmalign.selection.clips import choose_clip
 from mmalign.selection.curriculum import curriculum_order
@@ -49,6 +54,10 @@ SELECTION_RULES: Mapping[str, Method] = MappingProxyType({
     "best_along_direction": Method(choose_along, "dpa", "DPA (Wang et al., 2024)"),
     "best_and_worst": Method(best_and_worst, "inpo", "INPO (Zhang et al., 2024)"),
     "cat_adpo_answers": Method(choose_ambiguous, "cat-adpo", "ADPO of CAT (Ye et al., 2024)"),
+    "dcpo_captions": Method(caption_fields, "dcpo", "DCPO (Saeidi et al., 2025)"),
+    "diffusion_dpo_order": Method(
+        order_by_label, "diffusion-dpo", "Diffusion-DPO (Wallace et al., 2024)"
+    ),
     "dstc_minimax_pair": Method(minimax_pair, "dstc", "DSTC (Liu et al., 2024)"),
     "easy_to_hard_order": Method(easy_to_hard_order, "sdpo", "sDPO (Kim et al., 2024)"),
     "fspo_packing": Method(pack_few_shot, "fspo", "FSPO (Singh et al., 2025)"),
@@ -62,6 +71,7 @@ SELECTION_RULES: Mapping[str, Method] = MappingProxyType({
     "mcts_dpo_sibling_pair": Method(sibling_pair, "mcts-dpo", "MCTS-DPO (Xie et al., 2024)"),
     "mixed_groups": Method(mixed_groups, "grpo", "DAPO (Yu et al., 2025)"),
     "pami_vdpo_clips": Method(choose_clip, "pami-vdpo", "PaMi-VDPO (Ding et al., 2025)"),
+    "ppd_shots": Method(personal_shots, "ppd", "PPD (Dang et al., 2025)"),
     "rps_neighbours": Method(neighbours, "rps", "RPS (Mao et al., 2026)"),
     "rso_first_round_pairs": Method(first_round_pairs, "rso", "RSO (Liu et al., 2023)"),
     "rso_rejection_sample": Method(rejection_sample, "rso", "RSO (Liu et al., 2023)"),
@@ -69,6 +79,10 @@ SELECTION_RULES: Mapping[str, Method] = MappingProxyType({
     "scdpo_branches": Method(branch_points, "scdpo", "SCDPO (Lu et al., 2024)"),
     "scdpo_temperatures": Method(restart_temperatures, "scdpo", "SCDPO (Lu et al., 2024)"),
     "score_targets": Method(score_targets, "gpm", "GPO (Zhang et al., 2024)"),
+    "sem_dpo_weights": Method(semantic_weights, "sem-dpo", "Sem-DPO (Mohamed et al., 2025)"),
+    "smpo_diffusion_preference": Method(
+        smoothed_preference, "smpo-diffusion", "SmPO-Diffusion (Lu et al., 2025)"
+    ),
     "spo_degree_removals": Method(
         removed_phrases, "spo-degree", "SPO, degrees (Li et al., 2024)"
     ),
