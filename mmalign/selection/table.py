@@ -29,9 +29,9 @@ from mmalign.selection.rejection_sampling import (
 from mmalign.selection.restarts import branch_points, restart_temperatures
 from mmalign.selection.reward_programs import best_and_worst_run
 from mmalign.selection.segments import choose_segments
-from mmalign.selection.two_metrics import two_metric_pairs
 from mmalign.selection.tournament import best_and_worst, knockout_tournament, score_targets
 from mmalign.selection.tree_pairs import complete_pairs, sibling_pair, step_pairs
+from mmalign.selection.two_metrics import two_metric_pairs
 from mmalign.selection.uncertainty import (
     majority_keeps,
     prescreened_pairs,
