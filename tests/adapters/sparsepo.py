@@ -71,16 +71,21 @@ def _variant(
     tokens = {side: torch.tensor(case[f"{side}_tokens"]).unsqueeze(-1) for side in SIDES}
     reward_leaf = reward_masks["chosen"].detach().clone().requires_grad_()
     kl_leaf = kl_masks["chosen"].detach().clone().requires_grad_()
+    terms: dict[str, Any] = {}
+    for side in SIDES:
+        terms |= {
+            f"policy_{side}_token_logps": policy[side].gather(-1, tokens[side]).squeeze(-1),
+            f"ref_{side}_token_logps": ref[side].gather(-1, tokens[side]).squeeze(-1),
+            f"{side}_token_kl": kl_of_logprobs(policy[side], ref[side]),
+            f"{side}_mask": t64(case[f"{side}_mask"]),
+        }
     result = sparsepo_loss(
-        *(policy[side].gather(-1, tokens[side]).squeeze(-1) for side in SIDES),
-        *(ref[side].gather(-1, tokens[side]).squeeze(-1) for side in SIDES),
-        *(kl_of_logprobs(policy[side], ref[side]) for side in SIDES),
-        *(t64(case[f"{side}_mask"]) for side in SIDES),
         chosen_reward_weights=reward_leaf,
         rejected_reward_weights=reward_masks["rejected"],
         chosen_kl_weights=kl_leaf,
         rejected_kl_weights=kl_masks["rejected"],
         beta=case["beta"],
+        **terms,
         **settings,
     )
     leaves = [*policy.values(), reward_leaf, kl_leaf]

@@ -23,9 +23,9 @@ NAMES = (
 )
 
 
-def rows(**changed: Tensor) -> dict[str, Tensor]:
+def rows(**changed: Tensor) -> dict[str, Any]:
     source = torch.Generator().manual_seed(0)
-    values = {
+    values: dict[str, Any] = {
         name: torch.randn(3, generator=source, dtype=torch.float64).requires_grad_()
         for name in NAMES
     }
@@ -56,7 +56,8 @@ def test_without_the_two_prompt_terms_it_is_dpo() -> None:
 
 
 def test_each_term_is_log_2_where_policy_equals_reference() -> None:
-    result = mapl_loss(*(torch.zeros(2, dtype=torch.float64) for _ in NAMES), beta=0.1)
+    zeros = torch.zeros(2, dtype=torch.float64)
+    result = mapl_loss(zeros, zeros, zeros, zeros, zeros, zeros, beta=0.1)
     for values in result.metrics.values():
         assert_close(values, torch.full_like(values, math.log(2)), rtol=1e-12, atol=0)
     assert_close(result.loss, torch.full_like(result.loss, 3 * math.log(2)), rtol=1e-12, atol=0)
@@ -82,7 +83,8 @@ def test_a_detached_base_margin_gets_the_gradient_of_dpo_alone() -> None:
     def gradient(**settings: Any) -> Tensor:
         given = rows()
         loss = mapl_loss(**given, beta=0.1, **settings).loss.sum()
-        return torch.autograd.grad(loss, given["chosen_log_ratios"])[0]
+        found: Tensor = torch.autograd.grad(loss, given["chosen_log_ratios"])[0]
+        return found
 
     alone = gradient(intra_weight=0.0, inter_weight=0.0)
     assert_close(gradient(detach_base_margin=True), alone, rtol=0, atol=0)
@@ -102,7 +104,6 @@ def test_wrong_settings_and_shapes_are_refused() -> None:
         mapl_loss(**rows(), beta=0.0)
     with pytest.raises(ShapeError, match=r"obeyed_log_ratios \[1\]"):
         mapl_loss(**rows(obeyed_log_ratios=t64([1.0]), violated_log_ratios=t64([1.0])), beta=0.1)
+    row = t64([1.0, 2.0, 3.0])
     with pytest.raises(ShapeError, match=r"rejected_log_ratios \[3, 1\]"):
-        margin_gain_loss(
-            *(t64([1.0, 2.0, 3.0]) for _ in range(3)), t64([[1.0], [2.0], [3.0]]), beta=1
-        )
+        margin_gain_loss(row, row, row, row.unsqueeze(-1), beta=1.0)

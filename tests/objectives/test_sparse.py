@@ -195,8 +195,8 @@ def test_activations_are_refused_without_a_group_or_with_other_positions() -> No
         activation_mask([[random(3, 1, 3, D)]], torch.ones(1, 2))
 
 
-def network(**changed: Tensor) -> dict[str, Tensor]:
-    values = {
+def network(**changed: Tensor) -> dict[str, Any]:
+    values: dict[str, Any] = {
         "norm_weight": torch.ones(D, dtype=torch.float64),
         "norm_bias": torch.zeros(D, dtype=torch.float64),
         "layer_weights": random(4, L, D) - 0.5,

@@ -64,7 +64,7 @@ def test_full_step_dpo_worked_by_hand() -> None:
 
     m = (3/2 * 1 + 1/2 * 3) - 1 * 2 = 1, h = (1 + 3) - 2 = 2; loss = log(1 + e^-0.5).
     """
-    given = {
+    given: dict[str, Any] = {
         "policy_chosen_token_logps": t64([[1.0, 3.0]]),
         "policy_rejected_token_logps": t64([[2.0]]),
         "ref_chosen_token_logps": t64([[0.0, 0.0]]),
@@ -98,7 +98,7 @@ def test_without_sharpness_both_readings_have_the_gradient_of_dpo() -> None:
 
 def test_both_readings_give_parallel_gradients_for_one_pair() -> None:
     whole = pairs()
-    one = {
+    one: dict[str, Any] = {
         name: value[:1].detach().requires_grad_("policy" in name)
         if isinstance(value, Tensor)
         else value
@@ -136,7 +136,8 @@ def test_rewards_get_no_gradient() -> None:
     rewards = t64([[0.9, 0.4, 0.6], [0.3, 0.8, 0.0]], requires_grad=True)
     given = pairs(chosen_step_rewards=rewards)
     loss = full_step_dpo_loss(**given).loss.sum()
-    assert torch.autograd.grad(loss, rewards, allow_unused=True) == (None,)
+    (to_rewards,) = torch.autograd.grad(loss, rewards, allow_unused=True)
+    assert to_rewards is None
 
 
 def test_weights_sum_to_1_over_the_steps_that_are_there_and_are_0_elsewhere() -> None:

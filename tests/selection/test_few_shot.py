@@ -58,6 +58,6 @@ def test_swapped_labels_swap_the_sides_and_nothing_else() -> None:
     ],
 )
 def test_rows_that_do_not_fit_are_refused_by_user(changed: dict[str, Any], message: str) -> None:
-    given = {"labels": [0, 1, 1], "passes": [[2, 0, 1]], "num_shots": 1} | changed
+    given: dict[str, Any] = {"labels": [0, 1, 1], "passes": [[2, 0, 1]], "num_shots": 1}
     with pytest.raises(RecordError, match=message):
-        pack_few_shot(**given, user="ann")
+        pack_few_shot(**(given | changed), user="ann")
