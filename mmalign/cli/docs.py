@@ -18,7 +18,8 @@ from typing import Any
 from pydantic.fields import FieldInfo
 
 from mmalign.cli import plugins
-from mmalign.config import Config
+from mmalign.config import Config, Method
+from mmalign.diagnostics import DIAGNOSTICS
 from mmalign.engine import BudgetConfig, EngineConfig
 from mmalign.errors import MmalignError
 from mmalign.media import FrameSampling
@@ -28,6 +29,8 @@ from mmalign.models.openai import OpenAIModelConfig
 from mmalign.models.protocol import Sampling
 from mmalign.objectives import OBJECTIVES, Objective
 from mmalign.pipeline import EvaluationSection, RunConfig
+from mmalign.rewards import REWARDS
+from mmalign.selection import SELECTION_RULES
 from mmalign.training import LoraSettings, TrainerConfig
 
 __all__ = ["collected_tests", "generate", "main", "stale"]
@@ -56,6 +59,11 @@ _SECTIONS: tuple[tuple[str, str, type[Any]], ...] = (
     ("lora", "LoRA", LoraSettings),
     ("evaluation", "The evaluation", EvaluationSection),
     ("evaluation.sampling", "How answers are drawn", Sampling),
+)
+_OTHER_METHODS: tuple[tuple[str, Mapping[str, Method]], ...] = (
+    ("Rewards", REWARDS),
+    ("Selection rules", SELECTION_RULES),
+    ("Diagnostics", DIAGNOSTICS),
 )
 
 
@@ -128,17 +136,20 @@ def methods_table() -> str:
 
 
 def methods_page() -> str:
-    """docs/methods.md: each objective with its equation, settings and needs."""
+    """docs/methods.md: each objective with its equation, settings and needs; then the others."""
     parts = [
-        "# Objectives",
+        "# Methods",
         _NOTE,
+        "`tested`: agrees with independently computed numbers to 1e-9. `proven`: in addition "
+        "improves a held-out score over three seeds; see proofs.md.",
+        "## Objectives",
         "A recipe names one under `objective`, with its settings beside the name: "
         "`objective: {name: rrpo, beta: 0.1}`. Without a name, or with `sft`, the policy learns "
         "the samples' own answers.",
-        "`tested`: agrees with independently computed numbers to 1e-9. `proven`: in addition "
-        "improves a held-out score over three seeds; see proofs.md.",
     ]
     parts += [_method(name, entry) for name, entry in OBJECTIVES.items()]
+    for title, methods in _OTHER_METHODS:
+        parts += [f"## {title}", _methods(methods)]
     return "\n\n".join(parts) + "\n"
 
 
@@ -225,7 +236,15 @@ def _method(name: str, entry: Objective) -> str:
     about = inspect.cleandoc(entry.fn.__doc__ or "").partition("\nArgs:")[0].strip()
     needs = ", ".join(f"`{need}`" for need in sorted(entry.needs))
     facts = f"Status: {entry.status}. Averaged over: {entry.unit}s. Needs: {needs}."
-    return f"## {name}\n\n{entry.source}. {facts}\n\n{about}\n\n{_settings(entry.config)}"
+    return f"### {name}\n\n{entry.source}. {facts}\n\n{about}\n\n{_settings(entry.config)}"
+
+
+def _methods(methods: Mapping[str, Method]) -> str:
+    rows = [
+        (f"`{entry.fn.__module__}.{entry.fn.__name__}`", entry.about, entry.source, entry.status)
+        for entry in methods.values()
+    ]
+    return _table(("function", "what it gives", "source", "status"), rows)
 
 
 def _settings(config: type[Config]) -> str:

@@ -1,7 +1,7 @@
 """mmalign list: what can be named in a recipe, with its source and status."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any
@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from mmalign.cli import plugins
+from mmalign.config import Method
 from mmalign.errors import ConfigError
 
 __all__ = ["add_to"]
@@ -25,8 +26,8 @@ def list_kind(
     kind: Annotated[
         str,
         typer.Argument(
-            help="agents, datasets, families, formats, metrics, objectives, operators, recipes or "
-            "tools."
+            help="agents, datasets, diagnostics, families, formats, metrics, objectives, operators, "
+            "recipes, rewards, selection or tools."
         ),
     ],
     as_json: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False,
@@ -60,6 +61,37 @@ def _objectives() -> list[dict[str, Any]]:
             "status": entry.status,
         }
         for name, entry in OBJECTIVES.items()
+    ]
+
+
+def _rewards() -> list[dict[str, Any]]:
+    from mmalign.rewards import REWARDS
+
+    return _methods(REWARDS)
+
+
+def _selection_rules() -> list[dict[str, Any]]:
+    from mmalign.selection import SELECTION_RULES
+
+    return _methods(SELECTION_RULES)
+
+
+def _diagnostics() -> list[dict[str, Any]]:
+    from mmalign.diagnostics import DIAGNOSTICS
+
+    return _methods(DIAGNOSTICS)
+
+
+def _methods(table: Mapping[str, Method]) -> list[dict[str, Any]]:
+    return [
+        {
+            "name": name,
+            "family": entry.family,
+            "about": entry.about,
+            "source": entry.source,
+            "status": entry.status,
+        }
+        for name, entry in table.items()
     ]
 
 
@@ -124,11 +156,14 @@ def _first_line(thing: object) -> str:
 _KINDS: dict[str, Callable[[], list[dict[str, Any]]]] = {
     "agents": lambda: _plugins(plugins.agents),
     "datasets": lambda: _plugins(plugins.readers),
+    "diagnostics": _diagnostics,
     "families": _families,
     "formats": _formats,
     "metrics": _metrics,
     "objectives": _objectives,
     "operators": _operators,
     "recipes": _recipes,
+    "rewards": _rewards,
+    "selection": _selection_rules,
     "tools": lambda: _plugins(plugins.tools),
 }
