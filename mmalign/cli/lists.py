@@ -26,8 +26,8 @@ def list_kind(
     kind: Annotated[
         str,
         typer.Argument(
-            help="agents, datasets, diagnostics, families, formats, metrics, objectives, operators, "
-            "recipes, rewards, selection or tools."
+            help="agents, datasets, diagnostics, families, formats, metrics, objectives, "
+            "operators, recipes, rewards, selection or tools."
         ),
     ],
     as_json: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False,

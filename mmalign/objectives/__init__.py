@@ -1,5 +1,6 @@
 """Pure functions over tensors: the losses that a trainer may minimise."""
 
+from mmalign.objectives.listwise import ListLoss
 from mmalign.objectives.pairwise import (
     cdpo_loss,
     dpo_loss,
@@ -11,16 +12,29 @@ from mmalign.objectives.pairwise import (
 )
 from mmalign.objectives.rrpo import forward_kl, rrpo_loss
 from mmalign.objectives.sums import masked_mean, masked_sum, phrase_sums
-from mmalign.objectives.table import OBJECTIVES, ChosenObjective, Objective, parse_objective
-from mmalign.objectives.terms import Need, PairTerms, PreferenceLoss, check_terms
+from mmalign.objectives.table import OBJECTIVES, ChosenObjective, Objective, Unit, parse_objective
+from mmalign.objectives.terms import (
+    ListTerms,
+    Need,
+    PairTerms,
+    PreferenceLoss,
+    UnpairedTerms,
+    check_terms,
+)
+from mmalign.objectives.unpaired import UnpairedLoss
 
 __all__ = [
     "OBJECTIVES",
     "ChosenObjective",
+    "ListLoss",
+    "ListTerms",
     "Need",
     "Objective",
     "PairTerms",
     "PreferenceLoss",
+    "Unit",
+    "UnpairedLoss",
+    "UnpairedTerms",
     "cdpo_loss",
     "check_terms",
     "dpo_loss",

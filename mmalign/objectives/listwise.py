@@ -11,11 +11,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from mmalign.config import Config
 from mmalign.errors import RecordError, ShapeError
+from mmalign.objectives.configs import Positive
 from mmalign.objectives.sums import at_least_float32, require_positive, require_same_shape
 
 __all__ = [
     "ListLoss",
+    "TPOTreeConfig",
     "aligned_step_count",
     "judge_values",
     "merge_late_steps",
@@ -24,6 +27,15 @@ __all__ = [
     "step_margins",
     "tpo_tree_loss",
 ]
+
+
+class TPOTreeConfig(Config):
+    """Settings of tpo_tree."""
+
+    beta: Positive = 0.5
+    """Inverse temperature. Source: TPO, its code."""
+    weigh_ranks: bool = True
+    """Whether pairs count by their gaps in value and rank. Source: TPO."""
 
 
 class ListLoss(NamedTuple):

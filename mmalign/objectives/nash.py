@@ -266,7 +266,7 @@ def sppo_loss(
 
 
 class SPPOConfig(Config):
-    """Settings of sppo_hard."""
+    """Settings of sppo, sppo_hard and gpo."""
 
     beta: Positive = 0.001
     """Inverse step size; the log-ratios sought are 1 / (2 beta). Source: SPPO's code."""

@@ -16,12 +16,26 @@ __all__ = [
     "require_one_per_pair",
     "require_positive",
     "require_same_shape",
+    "zero_outside",
 ]
 
 
 def at_least_float32(values: Tensor) -> Tensor:
     """The values in float32, or in float64 where they are that already."""
     return values.to(torch.promote_types(values.dtype, torch.float32))
+
+
+def zero_outside(values: Tensor, mask: Tensor) -> Tensor:
+    """The values, at least float32, and 0 outside the mask.
+
+    Args:
+        values: [B, T]; what stands outside the mask does not matter, even if it is NaN.
+        mask: [B, T], not 0 on tokens that count.
+
+    Returns:
+        [B, T]; its gradient is exactly 0 outside the mask.
+    """
+    return at_least_float32(values).where(mask.bool(), 0.0)
 
 
 def masked_sum(values: Tensor, mask: Tensor) -> Tensor:
@@ -35,7 +49,7 @@ def masked_sum(values: Tensor, mask: Tensor) -> Tensor:
         [B], at least float32; its gradient is exactly 0 outside the mask.
     """
     require_same_shape(values=values, mask=mask)
-    return _inside(values, mask).sum(-1)
+    return zero_outside(values, mask).sum(-1)
 
 
 def masked_mean(values: Tensor, mask: Tensor) -> Tensor:
@@ -55,7 +69,7 @@ def phrase_sums(values: Tensor, phrase_ids: Tensor, *, num_phrases: int) -> Tens
         [B, num_phrases], column i - 1 for phrase i; 0 for a phrase that the row lacks.
     """
     require_same_shape(values=values, phrase_ids=phrase_ids)
-    inside = _inside(values, phrase_ids)
+    inside = zero_outside(values, phrase_ids)
     sums = inside.new_zeros(values.shape[0], num_phrases + 1)
     return sums.scatter_add(1, phrase_ids.long(), inside)[:, 1:]
 
@@ -105,10 +119,6 @@ def require_finite(**tensors: Tensor) -> None:
         if len(bad):
             place = bad[0].tolist()
             raise ShapeError(f"{name}{place} is {tensor[tuple(place)].item()}, expected a number")
-
-
-def _inside(values: Tensor, mask: Tensor) -> Tensor:
-    return at_least_float32(values).where(mask.bool(), 0.0)
 
 
 def _shapes(tensors: dict[str, Tensor]) -> str:

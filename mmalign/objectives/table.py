@@ -23,7 +23,8 @@ from mmalign.objectives.configs import (
 )
 from mmalign.objectives.contrast import CatADPOConfig, cat_adpo_loss
 from mmalign.objectives.flex_dpo import FlexDPOConfig, flex_dpo_loss
-from mmalign.objectives.nash import SPPOConfig, sppo_hard_loss
+from mmalign.objectives.listwise import ListLoss, TPOTreeConfig, tpo_tree_loss
+from mmalign.objectives.nash import SPPOConfig, gpo_loss, sppo_hard_loss, sppo_loss
 from mmalign.objectives.online import OfflineVPOConfig, offline_vpo_loss
 from mmalign.objectives.pairwise import (
     cdpo_loss,
@@ -44,18 +45,25 @@ from mmalign.objectives.robust import RobustDPOConfig, robust_dpo_loss
 from mmalign.objectives.rrpo import rrpo_loss
 from mmalign.objectives.scaled_reference import ScaledReferenceConfig, dpo_scaled_reference_loss
 from mmalign.objectives.sums import masked_mean, masked_sum
-from mmalign.objectives.terms import Need, PairTerms, PreferenceLoss
+from mmalign.objectives.terms import ListTerms, Need, PairTerms, PreferenceLoss, UnpairedTerms
+from mmalign.objectives.unpaired import KTOConfig, UnpairedLoss, kto_loss
 
-__all__ = ["OBJECTIVES", "ChosenObjective", "Objective", "parse_objective"]
+__all__ = ["OBJECTIVES", "ChosenObjective", "Loss", "Objective", "Terms", "Unit", "parse_objective"]
+
+Unit = Literal["pair", "response", "list"]
+Terms = PairTerms | UnpairedTerms | ListTerms
+"""Of a pair, a response, a list."""
+Loss = PreferenceLoss | UnpairedLoss | ListLoss
+"""Of a pair, a response, a list."""
 
 
 @dataclass(frozen=True)
 class Objective:
     """A pure function and what a trainer must know to call it."""
 
-    fn: Callable[..., PreferenceLoss]
+    fn: Callable[..., Loss]
     """Takes the tensors that `reads` gives and the fields of `config`, all by name."""
-    reads: Callable[[PairTerms], dict[str, Tensor]]
+    reads: Callable[[Any], dict[str, Tensor]]
     """Which tensors of a batch the function takes."""
     config: type[Config]
     needs: frozenset[Need]
@@ -65,10 +73,10 @@ class Objective:
     source: str
     status: Literal["tested", "proven"] = "tested"
     """`tested`: agrees with the golden numbers; `proven`: docs/proofs holds its table."""
-    unit: Literal["pair", "response", "token", "group"] = "pair"
-    """What the trainer averages the loss over."""
+    unit: Unit = "pair"
+    """What the trainer averages the loss over; decides which terms `reads` is given."""
 
-    def loss(self, terms: PairTerms, config: Config) -> PreferenceLoss:
+    def loss(self, terms: Terms, config: Config) -> Loss:
         """The loss of a batch.
 
         Raises:
@@ -84,7 +92,7 @@ class ChosenObjective(NamedTuple):
     objective: Objective
     config: Config
 
-    def loss(self, terms: PairTerms) -> PreferenceLoss:
+    def loss(self, terms: Terms) -> Loss:
         """The loss of a batch under these settings."""
         return self.objective.loss(terms, self.config)
 
@@ -144,7 +152,27 @@ def _sums_without_ref(terms: PairTerms) -> dict[str, Tensor]:
     return policy | {"ref_chosen_logps": zeros, "ref_rejected_logps": zeros}
 
 
-def _fields(*names: str) -> Callable[[PairTerms], dict[str, Tensor]]:
+def _sums_and_scores(chosen: str, rejected: str) -> Callable[[PairTerms], dict[str, Tensor]]:
+    """All sums, and the records' scores under the names that the function gives them."""
+    return lambda terms: (
+        _all_sums(terms)
+        | {
+            chosen: terms.get("chosen_scores"),
+            rejected: terms.get("rejected_scores"),
+        }
+    )
+
+
+def _whole_responses(terms: ListTerms) -> dict[str, Tensor]:
+    """A list whose responses are one step each."""
+    return {
+        "policy_step_logps": terms.get("policy_logps").unsqueeze(-1),
+        "ref_step_logps": terms.get("ref_logps").unsqueeze(-1),
+        "values": terms.get("scores"),
+    }
+
+
+def _fields(*names: str) -> Callable[[Terms], dict[str, Tensor]]:
     """Reads these fields of the terms as they are."""
     return lambda terms: {name: terms.get(name) for name in names}
 
@@ -246,11 +274,27 @@ OBJECTIVES: Mapping[str, Objective] = MappingProxyType({
     "sppo_hard": Objective(
         sppo_hard_loss, _all_sums, SPPOConfig, _BOTH, "gpm", "SPPO (Wu et al., 2024), by labels"
     ),
+    "sppo": Objective(
+        sppo_loss, _sums_and_scores("chosen_win_rates", "rejected_win_rates"), SPPOConfig,
+        _BOTH | {"scores"}, "gpm", "SPPO (Wu et al., 2024)",
+    ),
+    "gpo": Objective(
+        gpo_loss, _sums_and_scores("chosen_targets", "rejected_targets"), SPPOConfig,
+        _BOTH | {"scores"}, "gpm", "GPO (Zhang et al., 2024)",
+    ),
     "vpo_offline": Objective(
         offline_vpo_loss, _all_sums, OfflineVPOConfig, _BOTH, "vpo", "VPO (Cen et al., 2024)"
     ),
     "flex_dpo": Objective(
         flex_dpo_loss, _all_sums, FlexDPOConfig, _BOTH, "three-d-properties",
         "Flex-DPO in 3D-Properties (Yan et al., 2024)",
+    ),
+    "kto": Objective(
+        kto_loss, _fields("policy_logps", "ref_logps", "labels", "reference_point"), KTOConfig,
+        _BOTH | {"reference_point"}, "kto", "KTO (Ethayarajh et al., 2024)", unit="response",
+    ),
+    "tpo_tree": Objective(
+        tpo_tree_loss, _whole_responses, TPOTreeConfig, _BOTH | {"scores"}, "tpo",
+        "TPO, tree (Liao et al., 2025), a response as one step", unit="list",
     ),
 })  # fmt: skip

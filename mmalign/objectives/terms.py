@@ -28,6 +28,7 @@ Need = Literal[
     "token_kl",
     "chosen_tokens_per_pair",
     "reference_point",
+    "scores",
 ]
 """What an objective asks the trainer for, besides the masks.
 
@@ -36,6 +37,7 @@ Need = Literal[
 - `spans`: phrase ids of the tokens of both responses.
 - `token_kl`: full-vocabulary KL from the policy to the reference at each chosen token.
 - `chosen_tokens_per_pair`: the mean length of the chosen responses over the global batch.
+- `scores`: a number for each response, from its record.
 - `reference_point`: the mean log-ratio of mismatched responses over the global batch.
 """
 
@@ -77,6 +79,9 @@ class PairTerms:
     """Nats, KL(reference || policy) over the vocabulary; carries gradient."""
     chosen_tokens_per_pair: Tensor | None = None
     """A scalar: chosen response tokens over pairs, both counted over the global batch."""
+    chosen_scores: Tensor | None = None
+    """[B], as the records have them."""
+    rejected_scores: Tensor | None = None
 
     def __post_init__(self) -> None:
         """Refuse tensors of different shapes on one side."""

@@ -7,15 +7,26 @@ import torch
 from torch import Tensor
 
 from mmalign.errors import ShapeError
+from mmalign.objectives.configs import BetaConfig, NotNegative
 from mmalign.objectives.sums import require_one_per_pair, require_positive
 
 __all__ = [
+    "KTOConfig",
     "UnpairedLoss",
     "balancing_undesirable_weight",
     "kto_loss",
     "kto_reference_point",
     "mismatched_rows",
 ]
+
+
+class KTOConfig(BetaConfig):
+    """Settings of kto."""
+
+    desirable_weight: NotNegative = 1.0
+    """lambda_D. Source: KTO, sec. 4.2."""
+    undesirable_weight: NotNegative = 1.0
+    """lambda_U; weighted responses of both kinds should be about as many. Source: KTO."""
 
 
 class UnpairedLoss(NamedTuple):

@@ -9,7 +9,7 @@ from typing import Any
 import yaml
 
 from mmalign.config import Config
-from mmalign.records import PreferencePair, Sample
+from mmalign.records import LabelledResponse, PreferencePair, RankedResponses, Sample
 from mmalign.training.config import LoraSettings, TrainerConfig
 
 __all__ = ["write_model_card"]
@@ -25,7 +25,7 @@ def write_model_card(
     settings: Config | None,
     trainer: TrainerConfig,
     lora: LoraSettings | None,
-    records: Sequence[PreferencePair] | Sequence[Sample],
+    records: Sequence[PreferencePair | LabelledResponse | RankedResponses | Sample],
     results: Mapping[str, Any],
 ) -> None:
     """Write README.md with front matter, how to load, training table, origin of the data."""
@@ -72,10 +72,12 @@ def _training_rows(
     return [*rows, *((f"final {name}", value) for name, value in results.items())]
 
 
-def _origins(records: Sequence[PreferencePair] | Sequence[Sample]) -> list[tuple[str, object]]:
+def _origins(
+    records: Sequence[PreferencePair | LabelledResponse | RankedResponses | Sample],
+) -> list[tuple[str, object]]:
     counts: Counter[str] = Counter()
     for record in records:
-        if isinstance(record, PreferencePair):
+        if not isinstance(record, Sample):
             lineage = record.lineage
             counts[f"{lineage.graph} on {lineage.source}, answers by {lineage.policy}"] += 1
         else:

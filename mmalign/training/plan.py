@@ -11,7 +11,6 @@ from rich.table import Table
 from transformers import PreTrainedModel
 
 from mmalign.errors import ConfigError, MediaError
-from mmalign.records import PreferencePair, Sample
 from mmalign.training.config import TrainerConfig
 from mmalign.training.examples import Example
 
@@ -114,7 +113,7 @@ def count_tokens(example: Example) -> TokenCount:
 
 
 def count_all(
-    records: Sequence[PreferencePair] | Sequence[Sample], encode: Callable[[Any], Example]
+    records: Sequence[Any], encode: Callable[[Any], Example]
 ) -> tuple[list[TokenCount], dict[str, str]]:
     """Token counts of all records, and why those are missing whose media cannot be read."""
     counts: list[TokenCount] = []

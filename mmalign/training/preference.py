@@ -1,18 +1,20 @@
 """Preference optimisation: any objective of the table over pairs."""
 
+import math
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from mmalign.objectives import ChosenObjective, PairTerms, check_terms
+from mmalign.errors import RecordError
+from mmalign.objectives import ChosenObjective, PairTerms, PreferenceLoss, check_terms
 from mmalign.training.branches import score_branches
 from mmalign.training.examples import Batch
 from mmalign.training.reference import Reference
 from mmalign.training.trainer import AlignmentTrainer, ItemLosses
 
-__all__ = ["PreferenceTrainer"]
+__all__ = ["PreferenceTrainer", "scores_of"]
 
 
 class PreferenceTrainer(AlignmentTrainer):
@@ -50,6 +52,7 @@ class PreferenceTrainer(AlignmentTrainer):
         terms = self.pair_terms(batch)
         check_terms(terms, [example.id for example in batch.examples])
         result = self.objective.loss(terms)
+        assert isinstance(result, PreferenceLoss)
         chosen_logps = (terms.policy_chosen_token_logps.detach() * terms.chosen_mask).sum(-1)
         rejected_logps = (terms.policy_rejected_token_logps.detach() * terms.rejected_mask).sum(-1)
         metrics = {
@@ -96,7 +99,25 @@ class PreferenceTrainer(AlignmentTrainer):
             rejected_phrase_ids=rejected_phrases,
             chosen_token_kl=None if scores.kl is None else _sides(scores.kl)[0],
             chosen_tokens_per_pair=self._chosen_tokens_per_pair,
+            chosen_scores=scores_of(batch, 0) if "scores" in needs else None,
+            rejected_scores=scores_of(batch, 1) if "scores" in needs else None,
         )
+
+
+def scores_of(batch: Batch, place: int) -> Tensor:
+    """[B] scores of the response at that place of each record.
+
+    Raises:
+        RecordError: A response has no score.
+    """
+    scores = torch.tensor([example.scores[place] for example in batch.examples])
+    for example, score in zip(batch.examples, scores.tolist(), strict=True):
+        if math.isnan(score):
+            raise RecordError(
+                f"record {example.id!r}: response {place} has no score, which the objective "
+                f"reads; give every response one"
+            )
+    return scores.to(batch.branches[0].input_ids.device)
 
 
 def _phrase_ids(batch: Batch) -> list[Tensor]:

@@ -20,13 +20,22 @@ from transformers import (
 from mmalign.errors import ConfigError
 from mmalign.media import FrameCache, FrameSampling
 from mmalign.models.families import ModelFamily, family_of, processor_of
-from mmalign.objectives import ChosenObjective
-from mmalign.records import PreferencePair, Sample, content_id
+from mmalign.objectives import ChosenObjective, Unit
+from mmalign.records import (
+    LabelledResponse,
+    PreferencePair,
+    RankedResponses,
+    Sample,
+    content_id,
+    labelled_of,
+    ranked_of,
+)
 from mmalign.training.card import write_model_card
 from mmalign.training.checkpoints import begin_run, is_finished, mark_finished
 from mmalign.training.config import LoraSettings, TrainerConfig
 from mmalign.training.examples import Encoder, Example, ExampleDataset
 from mmalign.training.forward import base_model
+from mmalign.training.listwise import ListwiseTrainer
 from mmalign.training.plan import (
     Plan,
     count_all,
@@ -38,13 +47,16 @@ from mmalign.training.preference import PreferenceTrainer
 from mmalign.training.reference import make_reference
 from mmalign.training.supervised import SupervisedTrainer
 from mmalign.training.trainer import AlignmentTrainer
+from mmalign.training.unpaired import UnpairedTrainer
 
-__all__ = ["plan_training", "train", "with_adapter"]
+__all__ = ["TrainingRecord", "plan_training", "train", "with_adapter"]
+
+TrainingRecord = PreferencePair | LabelledResponse | RankedResponses | Sample
 
 
 def train(
     model_name_or_path: str,
-    records: Sequence[PreferencePair] | Sequence[Sample],
+    records: Sequence[TrainingRecord],
     output_dir: Path,
     *,
     objective: ChosenObjective | None,
@@ -59,7 +71,8 @@ def train(
     Args:
         model_name_or_path: Folder or hub name of the policy, which is also the reference unless
             `trainer.reference` names another.
-        records: Pairs for an objective, samples with answers for supervised training.
+        records: Pairs for an objective, or the labelled responses or rankings that it counts;
+            samples with answers for supervised training.
         output_dir: Gets checkpoints, trainer_log.jsonl, plan.json, the final model (the adapter
             alone with LoRA) and its card.
         objective: What to optimise on pairs; None trains on the samples' answers.
@@ -79,6 +92,7 @@ def train(
     if not records:
         raise ConfigError(f"{output_dir}: there are no records to train on; look at the funnel")
     _require_launched_processes()
+    records = _units(records, objective)
     manifest = _manifest(model_name_or_path, records, objective, trainer, lora, media)
     resume_from = begin_run(output_dir, manifest)
     if is_finished(output_dir):
@@ -141,7 +155,12 @@ def _make_trainer(
         if _needs_reference(objective)
         else None
     )
-    return PreferenceTrainer(
+    loops: dict[Unit, type[PreferenceTrainer | UnpairedTrainer | ListwiseTrainer]] = {
+        "pair": PreferenceTrainer,
+        "response": UnpairedTrainer,
+        "list": ListwiseTrainer,
+    }
+    return loops[objective.objective.unit](
         policy,
         family,
         processor,
@@ -156,7 +175,7 @@ def _make_trainer(
 
 def plan_training(
     model_name_or_path: str,
-    records: Sequence[PreferencePair] | Sequence[Sample],
+    records: Sequence[TrainingRecord],
     *,
     objective: ChosenObjective | None,
     trainer: TrainerConfig,
@@ -171,13 +190,14 @@ def plan_training(
     )
     with torch.device("meta"):
         empty: PreTrainedModel = model_class.from_config(config)  # type: ignore[no-untyped-call]  # transformers
+    records = _units(records, objective)
     encoder = Encoder(family, processor_of(model_name_or_path), media)
     return _plan(with_adapter(empty, family, lora), records, encoder, trainer, objective)
 
 
 def _plan(
     policy: nn.Module,
-    records: Sequence[PreferencePair] | Sequence[Sample],
+    records: Sequence[TrainingRecord],
     encoder: Encoder,
     trainer: TrainerConfig,
     objective: ChosenObjective | None,
@@ -199,7 +219,27 @@ def _plan(
 
 
 def _encode(encoder: Encoder, objective: ChosenObjective | None) -> Callable[[Any], Example]:
-    return encoder.sample if objective is None else encoder.pair
+    if objective is None:
+        return encoder.sample
+    encoders: dict[Unit, Callable[[Any], Example]] = {
+        "pair": encoder.pair,
+        "response": encoder.labelled,
+        "list": encoder.ranking,
+    }
+    return encoders[objective.objective.unit]
+
+
+def _units(
+    records: Sequence[TrainingRecord], objective: ChosenObjective | None
+) -> Sequence[TrainingRecord]:
+    """The records as the objective counts them: pairs are split or taken as rankings of two."""
+    unit = objective.objective.unit if objective else "pair"
+    if unit == "response":
+        sides = (labelled_of(r) if isinstance(r, PreferencePair) else (r,) for r in records)
+        return [side for both in sides for side in both]
+    if unit == "list":
+        return [ranked_of(r) if isinstance(r, PreferencePair) else r for r in records]
+    return records
 
 
 def _needs_reference(objective: ChosenObjective | None) -> bool:
@@ -222,7 +262,7 @@ def with_adapter(model: nn.Module, family: ModelFamily, lora: LoraSettings | Non
 
 def _manifest(
     model_name_or_path: str,
-    records: Sequence[PreferencePair] | Sequence[Sample],
+    records: Sequence[TrainingRecord],
     objective: ChosenObjective | None,
     trainer: TrainerConfig,
     lora: LoraSettings | None,

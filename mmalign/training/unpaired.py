@@ -7,7 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from mmalign.errors import ShapeError
-from mmalign.objectives import ChosenObjective, UnpairedTerms, kto_reference_point
+from mmalign.objectives import ChosenObjective, UnpairedLoss, UnpairedTerms
+from mmalign.objectives.unpaired import kto_reference_point, mismatched_rows
 from mmalign.training.branches import score_branches
 from mmalign.training.examples import Batch
 from mmalign.training.forward import Row
@@ -70,6 +71,7 @@ class UnpairedTrainer(AlignmentTrainer):
                 f"overflows or the input is broken"
             )
         result = self.objective.loss(terms)
+        assert isinstance(result, UnpairedLoss)
         metrics = {
             "loss_per_response": result.loss.detach(),
             "rewards": result.rewards,
@@ -87,15 +89,9 @@ class UnpairedTrainer(AlignmentTrainer):
     @torch.no_grad()
     def _measure_reference_point(self, batches: list[Batch]) -> Tensor:
         examples = [example for batch in batches for example in batch.examples]
-        if len(examples) < 2:
-            raise ShapeError(
-                "a step with one response has no other to take the reference point from; raise "
-                "per_device_train_batch_size or gradient_accumulation_steps"
-            )
-        previous = [examples[-1], *examples[:-1]]
         rows = [
-            Row(example.rows[0].prompt, other.rows[0].branches)
-            for example, other in zip(examples, previous, strict=True)
+            Row(examples[row].rows[0].prompt, examples[other].rows[0].branches)
+            for row, other in enumerate(mismatched_rows(len(examples)))
         ]
         size = self.config.per_device_train_batch_size
         log_ratios = []

@@ -8,7 +8,17 @@ import torch
 from torch import Tensor
 
 from mmalign.errors import ConfigError, ShapeError
-from mmalign.objectives import OBJECTIVES, PairTerms, check_terms, parse_objective
+from mmalign.objectives import (
+    OBJECTIVES,
+    ListLoss,
+    ListTerms,
+    PairTerms,
+    PreferenceLoss,
+    UnpairedLoss,
+    UnpairedTerms,
+    check_terms,
+    parse_objective,
+)
 
 
 def terms(**changed: Tensor | None) -> PairTerms:
@@ -28,8 +38,11 @@ def test_a_recipe_gets_its_objective_with_its_settings() -> None:
     assert "token_kl" in chosen.objective.needs
 
 
-@pytest.mark.parametrize("name", OBJECTIVES)
-def test_every_objective_reads_no_more_than_it_declares(name: str) -> None:
+PAIRWISE = [name for name, objective in OBJECTIVES.items() if objective.unit == "pair"]
+
+
+@pytest.mark.parametrize("name", PAIRWISE)
+def test_every_pairwise_objective_reads_no_more_than_it_declares(name: str) -> None:
     given: dict[str, Tensor | None] = {}
     needs = OBJECTIVES[name].needs
     if "ref_logps" in needs:
@@ -40,10 +53,40 @@ def test_every_objective_reads_no_more_than_it_declares(name: str) -> None:
         given["chosen_token_kl"] = torch.zeros(2, 2)
     if "chosen_tokens_per_pair" in needs:
         given["chosen_tokens_per_pair"] = torch.tensor(1.5)
+    if "scores" in needs:
+        given["chosen_scores"], given["rejected_scores"] = torch.ones(2), torch.zeros(2)
     result = parse_objective({"name": name}).loss(terms(**given))
+    assert isinstance(result, PreferenceLoss)
     assert result.loss.shape == (2,)
     assert result.loss.isfinite().all()
     assert not result.chosen_rewards.requires_grad
+
+
+def test_an_unpaired_objective_reads_labelled_responses() -> None:
+    logps = torch.tensor([-1.0, -2.0, -3.0])
+    batch = UnpairedTerms(
+        policy_logps=logps,
+        labels=torch.tensor([True, False, True]),
+        ref_logps=logps,
+        reference_point=torch.tensor(0.0),
+    )
+    result = parse_objective({"name": "kto", "undesirable_weight": 2.0}).loss(batch)
+    assert isinstance(result, UnpairedLoss)
+    assert result.loss.tolist() == [0.5, 1.0, 0.5]
+    with pytest.raises(ShapeError, match="reads reference_point, which is missing"):
+        parse_objective({"name": "kto"}).loss(UnpairedTerms(logps, logps, logps))
+
+
+def test_a_listwise_objective_reads_rankings() -> None:
+    """Two responses whose rewards differ by 1: lambda * log(1 + e^-1)."""
+    batch = ListTerms(
+        policy_logps=torch.tensor([[2.0, 0.0]]),
+        scores=torch.tensor([[1.0, 0.0]]),
+        ref_logps=torch.zeros(1, 2),
+    )
+    result = parse_objective({"name": "tpo_tree", "beta": 0.5, "weigh_ranks": False}).loss(batch)
+    assert isinstance(result, ListLoss)
+    assert result.loss.item() == pytest.approx(math.log1p(math.exp(-1)), rel=1e-6)
 
 
 @pytest.mark.parametrize(
