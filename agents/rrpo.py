@@ -274,8 +274,8 @@ async def write_pair(state: RRPOState, runtime: Runtime[RRPOContext]) -> dict[st
     pair = PreferencePair(
         sample_id=sample.id,
         prompt=sample.messages,
-        chosen=Response(messages=(text_of(gold),), spans=chosen_spans),
-        rejected=Response(messages=(text_of(rejected),), spans=rejected_spans),
+        chosen=Response(messages=(text_of(gold),), spans=chosen_spans, score=1.0),
+        rejected=Response(messages=(text_of(rejected),), spans=rejected_spans, score=0.0),
         metadata=metadata,
         lineage=_lineage(state).model_copy(
             update={"node": "write_pair", "policy": runtime.context.policy.name}
