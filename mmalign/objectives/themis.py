@@ -62,7 +62,8 @@ def segment_tokens_per_pair(chosen_segments: Tensor, rejected_segments: Tensor) 
     """
 
     def mean(segments: Tensor, segment: Segment) -> Tensor:
-        return (segments == segment).sum().double() / len(segments)
+        # torch.compile cannot compare with the member itself
+        return (segments == segment.value).sum().double() / len(segments)
 
     def of_both(segment: Segment) -> Tensor:
         return mean(chosen_segments, segment) + mean(rejected_segments, segment)
@@ -211,7 +212,7 @@ def themis_pooled_loss(
         learnt = learnt + sums[Segment.OBSERVATION]
         num_learnt = num_learnt + tokens_per_pair.observation
     if train_chosen_answer:
-        learnt = learnt + masked_sum(chosen_token_logps, chosen_segments == Segment.ANSWER)
+        learnt = learnt + masked_sum(chosen_token_logps, chosen_segments == Segment.ANSWER.value)
         num_learnt = num_learnt + tokens_per_pair.chosen_answer
     lm_loss = _nll(learnt, num_learnt)
     return PreferenceLoss(
@@ -239,8 +240,8 @@ def _segment_sums(
             f"{len(rejected_token_logps)} in rejected_token_logps, expected one per pair each"
         )
     return {
-        segment: masked_sum(chosen_token_logps, chosen_segments == segment)
-        + masked_sum(rejected_token_logps, rejected_segments == segment)
+        segment: masked_sum(chosen_token_logps, chosen_segments == segment.value)
+        + masked_sum(rejected_token_logps, rejected_segments == segment.value)
         for segment in (Segment.TOOL_CALL, Segment.OBSERVATION, Segment.RATIONALE)
     }
 
