@@ -60,6 +60,16 @@ def test_of_equally_likely_contexts_the_first_counts() -> None:
     assert found.top_context.item() == 0.5
 
 
+def test_errors_worked_by_hand() -> None:
+    """Votes 1/2 and 3/4 * 3/4 + 1/4 * 1/2 = 11/16; contexts 1/4 apart; judge 3/4 * (3/4 - 1/2)."""
+    found = context_errors(
+        t64([[0.5, 0.5]]), t64([[0.0, 0.0]]), t64([[0.75, 0.25]]), t64([[math.log(3), 0.0]])
+    )
+    assert found.error.item() == pytest.approx(3 / 16)
+    assert found.context.item() == pytest.approx(1 / 4)
+    assert found.judge.item() == pytest.approx(3 / 16)
+
+
 def test_the_error_is_at_most_that_of_contexts_plus_that_of_the_judge() -> None:
     found = context_errors(random_probs(1), random_margins(2), random_probs(3), random_margins(4))
     assert (found.error <= found.context + found.judge + 1e-15).all()
