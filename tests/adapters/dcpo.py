@@ -16,6 +16,8 @@ from mmalign.objectives.diffusion.schedule import add_noise, scaled_linear_sched
 from mmalign.testing.denoiser import LinearDenoiser
 from mmalign.testing.golden import t64
 
+PREDICTIONS = ("policy_chosen", "policy_rejected", "ref_chosen", "ref_rejected")
+
 
 def evaluate(case: Mapping[str, Any]) -> dict[str, Any]:
     sides = ("chosen", "rejected")
@@ -42,7 +44,7 @@ def evaluate(case: Mapping[str, Any]) -> dict[str, Any]:
             denoiser = LinearDenoiser(**weights, condition=captions[side])
             predictions[f"{model}_{side}"] = denoiser(noisy, timesteps).requires_grad_()
     result = diffusion_dpo_loss(
-        **{f"{name}_errors": denoising_errors(eps, noise) for name, eps in predictions.items()},
+        *(denoising_errors(predictions[name], noise) for name in PREDICTIONS),
         beta=case["beta"],
     )
     grads = torch.autograd.grad(result.loss.mean(), [predictions[f"policy_{s}"] for s in sides])

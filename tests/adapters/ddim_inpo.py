@@ -31,8 +31,11 @@ def evaluate(case: Mapping[str, Any]) -> dict[str, Any]:
         for side, letter in (("chosen", "w"), ("rejected", "l"))
     }
     return inverted_outputs(
-        case, sides, lambda errors: diffusion_dpo_loss(**errors, beta=case["beta"])
+        case, sides, lambda errors: diffusion_dpo_loss(*errors, beta=case["beta"])
     )
+
+
+PREDICTIONS = ("policy_chosen", "policy_rejected", "ref_chosen", "ref_rejected")
 
 
 class Side(NamedTuple):
@@ -45,7 +48,7 @@ class Side(NamedTuple):
 def inverted_outputs(
     case: Mapping[str, Any],
     sides: Mapping[str, Side],
-    loss: Callable[[dict[str, Tensor]], PreferenceLoss],
+    loss: Callable[[list[Tensor]], PreferenceLoss],
     renoise: ReNoise = "none",
 ) -> dict[str, Any]:
     """Everything from the inversion to the gradient, which ddim-inpo and smpo-diffusion share."""
@@ -75,8 +78,8 @@ def inverted_outputs(
         for model, denoiser in denoisers.items():
             noise = denoiser(inverted[name].noisy, torch.tensor(plan.timesteps))
             predictions[f"{model}_{name}"] = noise.requires_grad_()
-            errors[f"{model}_{name}_errors"] = denoising_errors(noise, inverted[name].noise)
-    result = loss(errors)
+            errors[f"{model}_{name}"] = denoising_errors(noise, inverted[name].noise)
+    result = loss([errors[name] for name in PREDICTIONS])
     grads = torch.autograd.grad(
         result.loss.mean(), [predictions["policy_chosen"], predictions["policy_rejected"]]
     )

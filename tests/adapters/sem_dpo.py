@@ -17,7 +17,7 @@ def evaluate(case: Mapping[str, Any]) -> dict[str, Any]:
     logps = [*policy, t64(case["ref_chosen_logps"]), t64(case["ref_rejected_logps"])]
     distances = semantic_distances(t64(case["prompt_embeddings"]), t64(case["chosen_embeddings"]))
     weights = semantic_weights(distances, alpha=case["alpha"])
-    result = sem_dpo_loss(*logps, weights, beta=case["beta"])
+    result = sem_dpo_loss(*[*logps, weights], beta=case["beta"])
     at_beta_1 = dpo_loss(*logps, beta=1.0)
     grads = torch.autograd.grad(result.loss.mean(), policy)
     return {

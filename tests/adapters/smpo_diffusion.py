@@ -40,9 +40,7 @@ def evaluate(case: Mapping[str, Any]) -> dict[str, Any]:
         **inverted_outputs(
             case,
             sides,
-            lambda errors: smoothed_diffusion_dpo_loss(
-                **errors, weights=weights, beta=case["beta"]
-            ),
+            lambda errors: smoothed_diffusion_dpo_loss(*[*errors, weights], beta=case["beta"]),
             renoise=case["renoise"],
         ),
     }

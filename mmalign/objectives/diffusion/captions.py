@@ -50,7 +50,7 @@ def caption_fields(variant: CaptionVariant, *, chosen_image: int) -> CaptionPair
     Raises:
         RecordError: An unknown variant, or no image of that number.
 
-    Source: DCPO (Saeidi et al., 2025), sec. 4.
+    Source: DCPO (Saeidi et al., 2025).
     """
     if chosen_image not in (0, 1):
         raise RecordError(f"chosen_image is {chosen_image}, expected 0 or 1")

@@ -78,7 +78,7 @@ def aligned_plan(
     Raises:
         ShapeError: A grid that does not fit into the schedule, or an index outside it.
 
-    Source: InPO (Lu et al., 2025), sec. 4, without the level mismatch of the released code.
+    Source: InPO (Lu et al., 2025), without the level mismatch of the released code.
     """
     stride = _stride(num_steps, offset, num_timesteps)
     _require_inside("step_indices", step_indices, num_steps)
@@ -171,7 +171,7 @@ def invert_ddim(
         ShapeError: The plan is of another batch, the schedule does not fall or is too short, or
             eta is negative or comes without noise.
 
-    Source: InPO (Lu et al., 2025), sec. 4; ReNoise (Garibi et al., 2024) as SmPO (Lu et al.,
+    Source: InPO (Lu et al., 2025); ReNoise (Garibi et al., 2024) as SmPO (Lu et al.,
         2025) uses it.
     """
     if renoise not in ("none", "every_step_avg", "last_only"):

@@ -75,7 +75,7 @@ def smoothed_preference(
     Raises:
         RecordError: A score is not finite, the range is empty, or gamma is not positive.
 
-    Source: SmPO-Diffusion (Lu et al., 2025), sec. 4; the range from its code.
+    Source: SmPO-Diffusion (Lu et al., 2025); the range from its code.
     """
     if not (math.isfinite(score_0) and math.isfinite(score_1)):
         raise RecordError(f"the scores are {score_0} and {score_1}, expected two finite numbers")
@@ -168,7 +168,7 @@ def smoothed_diffusion_dpo_loss(
     Raises:
         ShapeError: The five tensors are not [B] with the same B, or beta is not positive.
 
-    Source: SmPO-Diffusion (Lu et al., 2025), sec. 4.
+    Source: SmPO-Diffusion (Lu et al., 2025).
     """
     errors = (policy_chosen_errors, policy_rejected_errors, ref_chosen_errors, ref_rejected_errors)
     require_one_per_pair(

@@ -144,11 +144,9 @@ def truncated_rollout(
         bars = schedule[levels[places].to(schedule.device)]
         estimate = clean_estimate(latents, noise, bars)
         if turn < max_moves:
-            next_places = (places - 1).clamp(min=0)
-            next_bars = schedule[levels[next_places].to(schedule.device)]
-            moving = (places > 0).reshape(-1, *[1] * (latents.ndim - 1))
-            latents = torch.where(moving, ddim_move(latents, noise, bars, next_bars), latents)
-            places = next_places
+            places = (places - 1).clamp(min=0)  # from bottom to bottom a move changes nothing
+            next_bars = schedule[levels[places].to(schedule.device)]
+            latents = ddim_move(latents, noise, bars, next_bars)
     return RolloutEnd(latents, levels[places], estimate, num_turns)
 
 

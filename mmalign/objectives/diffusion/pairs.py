@@ -95,7 +95,7 @@ def diffusion_dpo_loss(
         ShapeError: The four tensors are not [B] with the same B, beta is not positive, or an
             option is unknown.
 
-    Source: Diffusion-DPO (Wallace et al., 2024), eq. 14; k from the released code.
+    Source: Diffusion-DPO (Wallace et al., 2024); k from the released code.
     """
     if scale_convention not in _SCALES:
         raise ShapeError(f"scale_convention is {scale_convention!r}, expected 'half' or 'plain'")
@@ -151,7 +151,7 @@ def implicit_accuracy(
     Raises:
         ShapeError: The two are not [B] with the same B.
 
-    Source: Diffusion-DPO (Wallace et al., 2024), sec. 5.2; ties from the released codes.
+    Source: Diffusion-DPO (Wallace et al., 2024); ties from the released codes.
     """
     require_one_per_pair(chosen_rewards=chosen_rewards, rejected_rewards=rejected_rewards)
     margins = at_least_float32((chosen_rewards - rejected_rewards).detach())

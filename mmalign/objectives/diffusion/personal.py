@@ -45,11 +45,11 @@ def text_attention(query: Tensor, key: Tensor, value: Tensor, *, num_heads: int)
         )
     if num_heads < 1 or width % num_heads:
         raise ShapeError(f"num_heads is {num_heads}, expected a divisor of the width {width}")
-    heads = [
-        tensor.unflatten(-1, (num_heads, width // num_heads)).transpose(1, 2)
+    query, key, value = (
+        tensor.reshape(*tensor.shape[:2], num_heads, width // num_heads).transpose(1, 2)
         for tensor in (query, key, value)
-    ]
-    attended = F.scaled_dot_product_attention(*heads)
+    )
+    attended = F.scaled_dot_product_attention(query, key, value)
     return attended.transpose(1, 2).reshape(batch, num_queries, width)
 
 
@@ -91,7 +91,7 @@ def user_attention(
     Raises:
         ShapeError: The tensors do not fit together.
 
-    Source: PPD (Dang et al., 2025), sec. 4; the form of the branch from IP-Adapter.
+    Source: PPD (Dang et al., 2025); the form of the branch from IP-Adapter.
     """
     batch, _, user_width = _three_axes("user", user)
     require_same_shape(user_key_map=user_key_map, user_value_map=user_value_map)
@@ -130,7 +130,7 @@ def personal_shots(
     Raises:
         RecordError: A pair occurs twice, or `num_shots` is below 1.
 
-    Source: PPD (Dang et al., 2025), sec. 4; excluding by prompt is a reconstruction.
+    Source: PPD (Dang et al., 2025); excluding by prompt is a reconstruction.
     """
     if num_shots < 1:
         raise RecordError(f"num_shots is {num_shots}, expected at least 1")

@@ -100,8 +100,10 @@ def noise_scales(alpha_bars: Tensor, latents: Tensor) -> NoiseScales:
             f"latents {list(latents.shape)}"
         )
     bars = alpha_bars.detach().reshape(-1, *[1] * (latents.ndim - 1))
-    like = {"dtype": torch.promote_types(latents.dtype, torch.float32), "device": latents.device}
-    return NoiseScales(alpha=bars.sqrt().to(**like), sigma=(1 - bars).sqrt().to(**like))
+    dtype, device = torch.promote_types(latents.dtype, torch.float32), latents.device
+    return NoiseScales(
+        alpha=bars.sqrt().to(device, dtype), sigma=(1 - bars).sqrt().to(device, dtype)
+    )
 
 
 def add_noise(clean: Tensor, noise: Tensor, alpha_bars: Tensor) -> Tensor:
@@ -218,7 +220,7 @@ def ddim_move(
     Raises:
         ShapeError: The tensors differ in shape, or a level is not [B].
 
-    Source: DDIM (Song et al., 2021), eq. 12 with sigma 0.
+    Source: DDIM (Song et al., 2021), without added noise.
     """
     return add_noise(clean_estimate(latents, noise, from_alpha_bars), noise, to_alpha_bars)
 
