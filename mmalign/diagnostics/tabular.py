@@ -2,7 +2,7 @@
 
 from torch import Tensor
 
-from mmalign.objectives.rrpo import forward_kl
+from mmalign.objectives.kl import forward_kl
 from mmalign.objectives.sums import at_least_float32, require_positive, require_same_shape
 
 __all__ = ["kl_divergence", "tilted_policy"]

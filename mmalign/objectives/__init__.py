@@ -1,5 +1,6 @@
 """Pure functions over tensors: the losses that a trainer may minimise."""
 
+from mmalign.objectives.kl import forward_kl
 from mmalign.objectives.listwise import ListLoss
 from mmalign.objectives.pairwise import (
     cdpo_loss,
@@ -10,7 +11,7 @@ from mmalign.objectives.pairwise import (
     simpo_loss,
     slic_loss,
 )
-from mmalign.objectives.rrpo import forward_kl, rrpo_loss
+from mmalign.objectives.rrpo import rrpo_loss
 from mmalign.objectives.sums import masked_mean, masked_sum, phrase_sums
 from mmalign.objectives.table import OBJECTIVES, ChosenObjective, Objective, Unit, parse_objective
 from mmalign.objectives.terms import (

@@ -1,4 +1,4 @@
-"""Estimates of KL(policy || reference) from the tokens that the policy took."""
+"""How far policy and reference are apart: estimates from taken tokens, and the full vocabulary."""
 
 from typing import Literal
 
@@ -7,7 +7,7 @@ from torch import Tensor
 
 from mmalign.objectives.sums import at_least_float32, require_same_shape
 
-__all__ = ["MAX_LOG_RATIO", "KLEstimator", "kl_estimate"]
+__all__ = ["MAX_LOG_RATIO", "KLEstimator", "forward_kl", "kl_estimate", "kl_of_logprobs"]
 
 MAX_LOG_RATIO = 20.0
 """Nats at which a log-ratio is cut before it is exponentiated, as in verl; its gradient ends."""
@@ -61,3 +61,45 @@ def kl_estimate(
 def _k3(d: Tensor) -> Tensor:
     d = d.clamp(-MAX_LOG_RATIO, MAX_LOG_RATIO)
     return torch.expm1(d) - d  # exp(d) - d - 1 loses all digits for small d
+
+
+def forward_kl(policy_logits: Tensor, ref_logprobs: Tensor) -> Tensor:
+    """KL(reference || policy) over the vocabulary.
+
+    Args:
+        policy_logits: [..., V], raw; carries gradient.
+        ref_logprobs: [..., V], normalised, no gradient; -inf where the reference gives nothing.
+
+    Returns:
+        [...], nats, >= 0 up to rounding, computed in float32 at least; its gradient with
+        respect to the logits is policy - reference.
+
+    Raises:
+        ShapeError: The two differ in shape, as with different vocabularies.
+    """
+    require_same_shape(policy_logits=policy_logits, ref_logprobs=ref_logprobs)
+    return kl_of_logprobs(at_least_float32(policy_logits).log_softmax(-1), ref_logprobs)
+
+
+def kl_of_logprobs(policy_logprobs: Tensor, ref_logprobs: Tensor) -> Tensor:
+    """KL(reference || policy) over the vocabulary, of log-probabilities that are normalised.
+
+    Equals `forward_kl` in value; its gradient is to the log-probabilities, not to logits.
+
+    Args:
+        policy_logprobs: [..., V], nats; carries gradient, -reference at each entry.
+        ref_logprobs: [..., V], nats; -inf where the reference gives nothing. A frozen one
+            carries no gradient; what does is given its own.
+
+    Returns:
+        [...], nats, >= 0 up to rounding.
+
+    Raises:
+        ShapeError: The two differ in shape, as with different vocabularies.
+    """
+    require_same_shape(policy_logprobs=policy_logprobs, ref_logprobs=ref_logprobs)
+    ref_logprobs = at_least_float32(ref_logprobs)
+    ref_probs = ref_logprobs.exp()
+    gaps = ref_logprobs - at_least_float32(policy_logprobs)
+    gaps = torch.where(ref_probs > 0, gaps, 0.0)  # 0 * inf is NaN
+    return (ref_probs * gaps).sum(-1)

@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from mmalign.errors import ShapeError
-from mmalign.objectives.rrpo import forward_kl
+from mmalign.objectives.kl import forward_kl
 from mmalign.objectives.sums import masked_sum, require_same_shape
 
 __all__ = [

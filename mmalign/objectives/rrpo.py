@@ -2,12 +2,10 @@
 
 from typing import Literal
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from mmalign.objectives.sums import (
-    at_least_float32,
     masked_mean,
     masked_sum,
     require_one_per_pair,
@@ -15,7 +13,7 @@ from mmalign.objectives.sums import (
 )
 from mmalign.objectives.terms import PreferenceLoss
 
-__all__ = ["forward_kl", "rrpo_loss"]
+__all__ = ["rrpo_loss"]
 
 
 def rrpo_loss(
@@ -98,25 +96,3 @@ def rrpo_loss(
         rejected_rewards=rejected_rewards.detach(),
         metrics={"kl": kl.detach(), "rank_loss": rank_loss.detach()},
     )
-
-
-def forward_kl(policy_logits: Tensor, ref_logprobs: Tensor) -> Tensor:
-    """KL(reference || policy) over the vocabulary.
-
-    Args:
-        policy_logits: [..., V], raw; carries gradient.
-        ref_logprobs: [..., V], normalised, no gradient; -inf where the reference gives nothing.
-
-    Returns:
-        [...], nats, >= 0 up to rounding, computed in float32 at least; its gradient with
-        respect to the logits is policy - reference.
-
-    Raises:
-        ShapeError: The two differ in shape, as with different vocabularies.
-    """
-    require_same_shape(policy_logits=policy_logits, ref_logprobs=ref_logprobs)
-    policy_logprobs = at_least_float32(policy_logits).log_softmax(-1)
-    ref_logprobs = at_least_float32(ref_logprobs)
-    ref_probs = ref_logprobs.exp()
-    gaps = torch.where(ref_probs > 0, ref_logprobs - policy_logprobs, 0.0)  # 0 * inf is NaN
-    return (ref_probs * gaps).sum(-1)

@@ -14,7 +14,6 @@ from mmalign.objectives.terms import PreferenceLoss
 
 __all__ = [
     "activation_mask",
-    "kl_of_logprobs",
     "learned_mask",
     "mask_sparsity",
     "sparsepo_loss",
@@ -228,28 +227,6 @@ def mask_sparsity(weights: Tensor, mask: Tensor) -> Tensor:
     inside = mask.bool()
     zeros = ((weights == 0) & inside).sum()
     return zeros.to(at_least_float32(weights).dtype) / inside.sum().clamp(min=1)
-
-
-def kl_of_logprobs(policy_logprobs: Tensor, ref_logprobs: Tensor) -> Tensor:
-    """KL(reference || policy) over the vocabulary, of log-probabilities that are normalised.
-
-    Equals `forward_kl` in value; its gradient is to the log-probabilities, not to logits.
-
-    Args:
-        policy_logprobs: [..., V], nats; carries gradient, -reference at each entry.
-        ref_logprobs: [..., V], nats; -inf where the reference gives nothing. Detached.
-
-    Returns:
-        [...], nats, >= 0 up to rounding.
-
-    Raises:
-        ShapeError: The two differ in shape, as with different vocabularies.
-    """
-    require_same_shape(policy_logprobs=policy_logprobs, ref_logprobs=ref_logprobs)
-    ref_logprobs = at_least_float32(ref_logprobs.detach())
-    ref_probs = ref_logprobs.exp()
-    gaps = torch.where(ref_probs > 0, ref_logprobs - at_least_float32(policy_logprobs), 0.0)
-    return (ref_probs * gaps).sum(-1)
 
 
 class _WeightedSide(NamedTuple):

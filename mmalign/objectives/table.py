@@ -4,13 +4,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 from types import MappingProxyType
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, overload
 
 import torch
 from torch import Tensor
 
 from mmalign.config import Config, validate
-from mmalign.errors import ConfigError
+from mmalign.errors import ConfigError, ShapeError
 from mmalign.objectives.absolute import ASFTConfig, asft_loss
 from mmalign.objectives.configs import (
     BetaConfig,
@@ -44,6 +44,7 @@ from mmalign.objectives.regularised import (
 from mmalign.objectives.robust import RobustDPOConfig, robust_dpo_loss
 from mmalign.objectives.rrpo import rrpo_loss
 from mmalign.objectives.scaled_reference import ScaledReferenceConfig, dpo_scaled_reference_loss
+from mmalign.objectives.semantic import sem_dpo_loss
 from mmalign.objectives.sums import masked_mean, masked_sum
 from mmalign.objectives.terms import ListTerms, Need, PairTerms, PreferenceLoss, UnpairedTerms
 from mmalign.objectives.unpaired import KTOConfig, UnpairedLoss, kto_loss
@@ -55,6 +56,7 @@ Terms = PairTerms | UnpairedTerms | ListTerms
 """Of a pair, a response, a list."""
 Loss = PreferenceLoss | UnpairedLoss | ListLoss
 """Of a pair, a response, a list."""
+_UNITS: dict[type[Terms], Unit] = {PairTerms: "pair", UnpairedTerms: "response", ListTerms: "list"}
 
 
 @dataclass(frozen=True)
@@ -76,14 +78,6 @@ class Objective:
     unit: Unit = "pair"
     """What the trainer averages the loss over; decides which terms `reads` is given."""
 
-    def loss(self, terms: Terms, config: Config) -> Loss:
-        """The loss of a batch.
-
-        Raises:
-            ShapeError: The batch lacks something that the objective needs.
-        """
-        return self.fn(**self.reads(terms), **config.model_dump())
-
 
 class ChosenObjective(NamedTuple):
     """A recipe's objective with its settings."""
@@ -92,9 +86,28 @@ class ChosenObjective(NamedTuple):
     objective: Objective
     config: Config
 
+    @overload
+    def loss(self, terms: PairTerms) -> PreferenceLoss: ...
+
+    @overload
+    def loss(self, terms: UnpairedTerms) -> UnpairedLoss: ...
+
+    @overload
+    def loss(self, terms: ListTerms) -> ListLoss: ...
+
     def loss(self, terms: Terms) -> Loss:
-        """The loss of a batch under these settings."""
-        return self.objective.loss(terms, self.config)
+        """The loss of a batch under these settings, of the kind that its terms ask for.
+
+        Raises:
+            ShapeError: The batch lacks something that the objective needs, or is of another unit
+                than the objective counts.
+        """
+        unit = _UNITS[type(terms)]
+        if unit != self.objective.unit:
+            raise ShapeError(
+                f"{self.name} counts a {self.objective.unit}, the batch holds a {unit} each"
+            )
+        return self.objective.fn(**self.objective.reads(terms), **self.config.model_dump())
 
 
 def parse_objective(section: Mapping[str, Any], where: str = "objective") -> ChosenObjective:
@@ -270,6 +283,10 @@ OBJECTIVES: Mapping[str, Objective] = MappingProxyType({
     "dpo_scaled_reference": Objective(
         dpo_scaled_reference_loss, _all_sums, ScaledReferenceConfig, _BOTH, "ranking-accuracy",
         "DPO with gamma (Chen et al., 2024)",
+    ),
+    "sem_dpo": Objective(
+        sem_dpo_loss, lambda terms: _all_sums(terms) | {"weights": terms.get("weights")},
+        BetaConfig, _BOTH | {"weights"}, "sem-dpo", "Sem-DPO (Mohamed et al., 2025)",
     ),
     "sppo_hard": Objective(
         sppo_hard_loss, _all_sums, SPPOConfig, _BOTH, "gpm", "SPPO (Wu et al., 2024), by labels"

@@ -29,6 +29,7 @@ Need = Literal[
     "chosen_tokens_per_pair",
     "reference_point",
     "scores",
+    "weights",
 ]
 """What an objective asks the trainer for, besides the masks.
 
@@ -38,6 +39,7 @@ Need = Literal[
 - `token_kl`: full-vocabulary KL from the policy to the reference at each chosen token.
 - `chosen_tokens_per_pair`: the mean length of the chosen responses over the global batch.
 - `scores`: a number for each response, from its record.
+- `weights`: how much each pair counts, `weight` of its record's metadata or 1.
 - `reference_point`: the mean log-ratio of mismatched responses over the global batch.
 """
 
@@ -55,8 +57,26 @@ class PreferenceLoss(NamedTuple):
     """Further numbers to log, [B] each, detached: `kl` ..."""
 
 
+class _Terms:
+    """What a trainer hands over; optional tensors are None unless an objective needs them."""
+
+    def get(self, name: str) -> Tensor:
+        """The tensor of that name.
+
+        Raises:
+            ShapeError: The trainer left it out.
+        """
+        tensor = getattr(self, name)
+        if not isinstance(tensor, Tensor):
+            raise ShapeError(
+                f"the objective reads {name}, which is missing; the trainer must compute all "
+                f"that the objective's `needs` names"
+            )
+        return tensor
+
+
 @dataclass(frozen=True)
-class PairTerms:
+class PairTerms(_Terms):
     """Everything that objectives over pairs read; the trainer fills in what is needed.
 
     All tensors of one side have the shape [B, T] of that side and are aligned: entry [b, t] of
@@ -82,6 +102,8 @@ class PairTerms:
     chosen_scores: Tensor | None = None
     """[B], as the records have them."""
     rejected_scores: Tensor | None = None
+    weights: Tensor | None = None
+    """[B], >= 0, how much each pair counts; 1 where its record does not say."""
 
     def __post_init__(self) -> None:
         """Refuse tensors of different shapes on one side."""
@@ -90,17 +112,9 @@ class PairTerms:
             given = {name: getattr(self, name) for name in names}
             require_same_shape(**{k: v for k, v in given.items() if v is not None})
 
-    def get(self, name: str) -> Tensor:
-        """The tensor of that name.
-
-        Raises:
-            ShapeError: The trainer left it out.
-        """
-        return _given(self, name)
-
 
 @dataclass(frozen=True)
-class UnpairedTerms:
+class UnpairedTerms(_Terms):
     """Everything that objectives over labelled responses read."""
 
     policy_logps: Tensor
@@ -112,17 +126,9 @@ class UnpairedTerms:
     reference_point: Tensor | None = None
     """A scalar: the mean log-ratio of mismatched responses, at least 0; carries no gradient."""
 
-    def get(self, name: str) -> Tensor:
-        """The tensor of that name.
-
-        Raises:
-            ShapeError: The trainer left it out.
-        """
-        return _given(self, name)
-
 
 @dataclass(frozen=True)
-class ListTerms:
+class ListTerms(_Terms):
     """Everything that objectives over ranked responses read."""
 
     policy_logps: Tensor
@@ -131,24 +137,6 @@ class ListTerms:
     """[B, N], higher is better; equal scores are ties."""
     ref_logps: Tensor | None = None
     """[B, N], nats, from the frozen reference; carries no gradient."""
-
-    def get(self, name: str) -> Tensor:
-        """The tensor of that name.
-
-        Raises:
-            ShapeError: The trainer left it out.
-        """
-        return _given(self, name)
-
-
-def _given(terms: object, name: str) -> Tensor:
-    tensor = getattr(terms, name)
-    if not isinstance(tensor, Tensor):
-        raise ShapeError(
-            f"the objective reads {name}, which is missing; the trainer must compute all "
-            f"that the objective's `needs` names"
-        )
-    return tensor
 
 
 _PER_TOKEN = (

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from mmalign.errors import ShapeError
-from mmalign.objectives.rrpo import forward_kl
+from mmalign.objectives.kl import forward_kl
 from mmalign.objectives.sums import at_least_float32, masked_mean, require_same_shape
 from mmalign.selection.candidates import require_numbers, require_one_length
 

@@ -58,6 +58,8 @@ class Example:
     tags: Mapping[str, str]
     scores: tuple[float, ...] = ()
     """Per branch, as the record has it; NaN where it has none."""
+    weight: float = 1.0
+    """How much the record counts: `weight` of its metadata, where it has one."""
     desirable: bool | None = None
     """Of a labelled response."""
 
@@ -199,7 +201,12 @@ class Encoder:
         )
         tags = {"graph": record.lineage.graph or "", **record.lineage.tags}
         scores = tuple(math.nan if r.score is None else r.score for r in responses)
-        return Example(record.id, rows, phrase_ids, tags, scores=scores)
+        weight = record.metadata.get("weight", 1.0)
+        if not isinstance(weight, int | float) or not 0 <= weight < math.inf:
+            raise RecordError(
+                f"record {record.id!r}: metadata.weight is {weight!r}, expected a number >= 0"
+            )
+        return Example(record.id, rows, phrase_ids, tags, scores=scores, weight=float(weight))
 
     def sample(self, sample: Sample) -> Example:
         """A supervised example: the gold answer is the only branch.

@@ -1,35 +1,18 @@
 """Preference optimisation over ranked lists of responses."""
 
-from typing import Any
-
 import torch
-from torch import nn
 
 from mmalign.errors import ShapeError
-from mmalign.objectives import ChosenObjective, ListLoss, ListTerms
-from mmalign.training.branches import score_branches
+from mmalign.objectives import ListTerms
 from mmalign.training.examples import Batch
 from mmalign.training.preference import scores_of
-from mmalign.training.reference import Reference
-from mmalign.training.trainer import AlignmentTrainer, ItemLosses
+from mmalign.training.trainer import ItemLosses, ObjectiveTrainer
 
 __all__ = ["ListwiseTrainer"]
 
 
-class ListwiseTrainer(AlignmentTrainer):
+class ListwiseTrainer(ObjectiveTrainer):
     """Learns from rankings; all of one batch have the same number of responses."""
-
-    def __init__(
-        self,
-        model: nn.Module,
-        *args: Any,
-        objective: ChosenObjective,
-        reference: Reference | None,
-        **kwargs: Any,
-    ) -> None:
-        self.objective: ChosenObjective = objective
-        self.reference = reference
-        super().__init__(model, *args, **kwargs)
 
     def item_losses(self, batch: Batch) -> ItemLosses:
         """The objective's loss, summed over lists."""
@@ -40,9 +23,7 @@ class ListwiseTrainer(AlignmentTrainer):
                 f"the rankings of one batch have {sorted(sizes)} responses; give all the same "
                 f"number, or set per_device_train_batch_size: 1"
             )
-        scores = score_branches(
-            self.policy, self.family, batch.rows, self.config, reference=self.reference
-        )
+        scores = self.score_branches(batch.rows)
         logps = torch.stack([part.sum() for part in scores.logps]).view(num_lists, num_responses)
         if not logps.isfinite().all():
             raise ShapeError(
@@ -57,7 +38,6 @@ class ListwiseTrainer(AlignmentTrainer):
             else torch.stack([part.sum() for part in scores.ref_logps]).view_as(logps),
         )
         result = self.objective.loss(terms)
-        assert isinstance(result, ListLoss)
         better = terms.scores.unsqueeze(-1) > terms.scores.unsqueeze(-2)
         num_pairs = better.sum((-2, -1)).clamp(min=1)
         metrics = {
@@ -66,7 +46,3 @@ class ListwiseTrainer(AlignmentTrainer):
             "rewards/accuracies": ((result.margins > 0) & better).sum((-2, -1)) / num_pairs,
         }
         return ItemLosses(total=result.loss.sum(), metrics=metrics)
-
-    def num_units(self, batch: Batch) -> int:
-        """Lists."""
-        return len(batch.examples)

@@ -2,36 +2,22 @@
 
 import math
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from mmalign.errors import RecordError
-from mmalign.objectives import ChosenObjective, PairTerms, PreferenceLoss, check_terms
-from mmalign.training.branches import score_branches
+from mmalign.objectives import PairTerms, check_terms
 from mmalign.training.examples import Batch
-from mmalign.training.reference import Reference
-from mmalign.training.trainer import AlignmentTrainer, ItemLosses
+from mmalign.training.trainer import ItemLosses, ObjectiveTrainer
 
 __all__ = ["PreferenceTrainer", "scores_of"]
 
 
-class PreferenceTrainer(AlignmentTrainer):
+class PreferenceTrainer(ObjectiveTrainer):
     """Learns from pairs; computes no more than what its objective needs."""
 
-    def __init__(
-        self,
-        model: nn.Module,
-        *args: Any,
-        objective: ChosenObjective,
-        reference: Reference | None,
-        **kwargs: Any,
-    ) -> None:
-        self.objective: ChosenObjective = objective
-        self.reference = reference
-        self._chosen_tokens_per_pair: Tensor | None = None
-        super().__init__(model, *args, **kwargs)
+    _chosen_tokens_per_pair: Tensor | None = None
 
     def get_batch_samples(
         self, epoch_iterator: Iterator[Batch], num_batches: int, device: torch.device
@@ -52,7 +38,6 @@ class PreferenceTrainer(AlignmentTrainer):
         terms = self.pair_terms(batch)
         check_terms(terms, [example.id for example in batch.examples])
         result = self.objective.loss(terms)
-        assert isinstance(result, PreferenceLoss)
         chosen_logps = (terms.policy_chosen_token_logps.detach() * terms.chosen_mask).sum(-1)
         rejected_logps = (terms.policy_rejected_token_logps.detach() * terms.rejected_mask).sum(-1)
         metrics = {
@@ -67,21 +52,10 @@ class PreferenceTrainer(AlignmentTrainer):
         }
         return ItemLosses(total=result.loss.sum(), metrics=metrics)
 
-    def num_units(self, batch: Batch) -> int:
-        """Pairs."""
-        return len(batch.examples)
-
     def pair_terms(self, batch: Batch) -> PairTerms:
         """What the objective reads, from one forward pass of policy and reference."""
         needs = self.objective.objective.needs
-        scores = score_branches(
-            self.policy,
-            self.family,
-            batch.rows,
-            self.config,
-            reference=self.reference,
-            with_kl="token_kl" in needs,
-        )
+        scores = self.score_branches(batch.rows)
         chosen_logps, rejected_logps = _sides(scores.logps)
         ref_logps = (None, None) if scores.ref_logps is None else _sides(scores.ref_logps)
         chosen_mask, rejected_mask = _sides([torch.ones_like(part) for part in scores.logps])
@@ -101,6 +75,9 @@ class PreferenceTrainer(AlignmentTrainer):
             chosen_tokens_per_pair=self._chosen_tokens_per_pair,
             chosen_scores=scores_of(batch, 0) if "scores" in needs else None,
             rejected_scores=scores_of(batch, 1) if "scores" in needs else None,
+            weights=chosen_logps.new_tensor([example.weight for example in batch.examples])
+            if "weights" in needs
+            else None,
         )
 
 

@@ -15,12 +15,15 @@ from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState,
 
 from mmalign.errors import ConfigError
 from mmalign.models.families import ModelFamily
+from mmalign.objectives import ChosenObjective
+from mmalign.training.branches import BranchScores, score_branches
 from mmalign.training.checkpoints import finish_checkpoint
 from mmalign.training.config import TrainerConfig
 from mmalign.training.examples import Batch, Example, ExampleDataset, collate
-from mmalign.training.forward import call_through
+from mmalign.training.forward import Row, call_through
+from mmalign.training.reference import Reference
 
-__all__ = ["AlignmentTrainer", "ItemLosses"]
+__all__ = ["AlignmentTrainer", "ItemLosses", "ObjectiveTrainer"]
 
 
 @dataclass(frozen=True)
@@ -153,6 +156,37 @@ class AlignmentTrainer(Trainer):
                 before = totals.get(name, (0.0, 0))
                 totals[name] = (before[0] + value, before[1] + count)
         return {name: value / count for name, (value, count) in sorted(totals.items())}
+
+
+class ObjectiveTrainer(AlignmentTrainer):
+    """A training loop around one objective of the table, with its reference if it has one."""
+
+    def __init__(
+        self,
+        model: nn.Module,
+        *args: Any,
+        objective: ChosenObjective,
+        reference: Reference | None,
+        **kwargs: Any,
+    ) -> None:
+        self.objective: ChosenObjective = objective
+        self.reference = reference
+        super().__init__(model, *args, **kwargs)
+
+    def num_units(self, batch: Batch) -> int:
+        """Records: pairs, responses or lists."""
+        return len(batch.examples)
+
+    def score_branches(self, rows: Sequence[Row]) -> BranchScores:
+        """One forward pass of the policy and, where there is one, of the reference."""
+        return score_branches(
+            self.policy,
+            self.family,
+            rows,
+            self.config,
+            reference=self.reference,
+            with_kl="token_kl" in self.objective.objective.needs,
+        )
 
 
 class _RunFolder(TrainerCallback):

@@ -1,24 +1,21 @@
 """Unpaired preference optimisation: responses that are labelled one by one."""
 
 from collections.abc import Iterator
-from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from mmalign.errors import ShapeError
-from mmalign.objectives import ChosenObjective, UnpairedLoss, UnpairedTerms
+from mmalign.objectives import UnpairedTerms
 from mmalign.objectives.unpaired import kto_reference_point, mismatched_rows
-from mmalign.training.branches import score_branches
 from mmalign.training.examples import Batch
 from mmalign.training.forward import Row
-from mmalign.training.reference import Reference
-from mmalign.training.trainer import AlignmentTrainer, ItemLosses
+from mmalign.training.trainer import ItemLosses, ObjectiveTrainer
 
 __all__ = ["UnpairedTrainer"]
 
 
-class UnpairedTrainer(AlignmentTrainer):
+class UnpairedTrainer(ObjectiveTrainer):
     """Learns from labelled responses, around a reference point of the whole step.
 
     The reference point is taken before the step over all its micro-batches and processes, so
@@ -26,18 +23,7 @@ class UnpairedTrainer(AlignmentTrainer):
     the row before it.
     """
 
-    def __init__(
-        self,
-        model: nn.Module,
-        *args: Any,
-        objective: ChosenObjective,
-        reference: Reference | None,
-        **kwargs: Any,
-    ) -> None:
-        self.objective: ChosenObjective = objective
-        self.reference = reference
-        self._reference_point: Tensor | None = None
-        super().__init__(model, *args, **kwargs)
+    _reference_point: Tensor | None = None
 
     def get_batch_samples(
         self, epoch_iterator: Iterator[Batch], num_batches: int, device: torch.device
@@ -52,9 +38,7 @@ class UnpairedTrainer(AlignmentTrainer):
 
     def item_losses(self, batch: Batch) -> ItemLosses:
         """The objective's loss, summed over responses."""
-        scores = score_branches(
-            self.policy, self.family, batch.rows, self.config, reference=self.reference
-        )
+        scores = self.score_branches(batch.rows)
         labels = torch.tensor([example.desirable for example in batch.examples])
         policy_logps = torch.stack([part.sum() for part in scores.logps])
         terms = UnpairedTerms(
@@ -71,7 +55,6 @@ class UnpairedTrainer(AlignmentTrainer):
                 f"overflows or the input is broken"
             )
         result = self.objective.loss(terms)
-        assert isinstance(result, UnpairedLoss)
         metrics = {
             "loss_per_response": result.loss.detach(),
             "rewards": result.rewards,
@@ -81,10 +64,6 @@ class UnpairedTrainer(AlignmentTrainer):
         for name, side in (("chosen", terms.labels), ("rejected", ~terms.labels)):
             metrics[f"rewards/{name}"] = result.rewards.where(side, torch.nan)
         return ItemLosses(total=result.loss.sum(), metrics=metrics)
-
-    def num_units(self, batch: Batch) -> int:
-        """Responses."""
-        return len(batch.examples)
 
     @torch.no_grad()
     def _measure_reference_point(self, batches: list[Batch]) -> Tensor:
@@ -96,13 +75,7 @@ class UnpairedTrainer(AlignmentTrainer):
         size = self.config.per_device_train_batch_size
         log_ratios = []
         for start in range(0, len(rows), size):
-            scores = score_branches(
-                self.policy,
-                self.family,
-                rows[start : start + size],
-                self.config,
-                reference=self.reference,
-            )
+            scores = self.score_branches(rows[start : start + size])
             assert scores.ref_logps is not None
             log_ratios += [
                 (policy - ref).sum()

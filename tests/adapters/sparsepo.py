@@ -6,9 +6,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from mmalign.objectives.kl import kl_of_logprobs
 from mmalign.objectives.sparse import (
     activation_mask,
-    kl_of_logprobs,
     learned_mask,
     mask_sparsity,
     sparsepo_loss,

@@ -10,9 +10,9 @@ from torch.testing import assert_close
 
 from mmalign.errors import ShapeError
 from mmalign.objectives import dpo_loss, forward_kl, masked_sum
+from mmalign.objectives.kl import kl_of_logprobs
 from mmalign.objectives.sparse import (
     activation_mask,
-    kl_of_logprobs,
     learned_mask,
     mask_sparsity,
     sparsepo_loss,

@@ -16,8 +16,6 @@ from torch.testing import assert_close
 
 from mmalign.objectives import (
     PairTerms,
-    PreferenceLoss,
-    UnpairedLoss,
     UnpairedTerms,
     parse_objective,
 )
@@ -121,7 +119,6 @@ def trl_dpo(batch: PairTerms, loss_type: str, label_smoothing: float = 0.0) -> T
 
 def ours(batch: PairTerms, **section: Any) -> Tensor:
     result = parse_objective(section).loss(batch)
-    assert isinstance(result, PreferenceLoss)
     return result.loss.mean()
 
 
@@ -225,7 +222,6 @@ def test_kto_is_the_same(shift: float) -> None:
             reference_point=reference_point,
         )
     )
-    assert isinstance(result, UnpairedLoss)
     assert_close(result.loss.mean(), theirs, rtol=1e-9, atol=1e-12)
     gradients = [torch.autograd.grad(loss, policy)[0] for loss in (result.loss.mean(), theirs)]
     assert_close(gradients[0], gradients[1], rtol=1e-9, atol=1e-12)

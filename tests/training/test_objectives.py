@@ -43,6 +43,7 @@ MOVES: dict[str, tuple[Moves, ...]] = {
     "asft": (*MARGIN, CHOSEN_RISES),
     "cat_adpo": (*MARGIN, CHOSEN_RISES),
     "dpo_scaled_reference": MARGIN,
+    "sem_dpo": (*MARGIN, REJECTED_FALLS),
     "sppo_hard": (Moves("rewards/chosen"), Moves("rewards/rejected", rises=False)),
     "sppo": (Moves("rewards/chosen"), Moves("rewards/rejected", rises=False)),
     "gpo": (Moves("rewards/chosen"),),

@@ -1,6 +1,7 @@
 """Training on labelled responses and on rankings."""
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -123,6 +124,19 @@ def test_an_objective_on_scores_wants_scores(
     without = [pair.model_copy(update={"id": f"p{i}"}) for i, pair in enumerate(pairs)]
     with pytest.raises(RecordError, match=r"record 'p\d+': response 0 has no score"):
         run(model_dir, without, tmp_path, "sppo")
+
+
+def test_a_pair_counts_by_its_weight(
+    model_dir: Path, pairs: list[PreferencePair], tmp_path: Path
+) -> None:
+    halved = [pair.model_copy(update={"metadata": {"weight": 0.5}}) for pair in pairs[:4]]
+    log = log_of(run(model_dir, halved, tmp_path / "half", "sem_dpo", max_steps=1))
+    assert log[0]["loss"] == pytest.approx(0.5 * math.log(2), rel=1e-5)
+    log = log_of(run(model_dir, pairs[:4], tmp_path / "whole", "sem_dpo", max_steps=1))
+    assert log[0]["loss"] == pytest.approx(math.log(2), rel=1e-5)
+    wrong = pairs[0].model_copy(update={"metadata": {"weight": "much"}})
+    with pytest.raises(RecordError, match=r"metadata\.weight is 'much', expected a number >= 0"):
+        run(model_dir, [wrong], tmp_path / "wrong", "sem_dpo")
 
 
 def test_records_of_one_response_and_of_several_have_ids_and_check_themselves(
