@@ -38,6 +38,7 @@ check: setup
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(RUN) mmalign.testing.bodies mmalign agents tools datasets
 
 bench: setup
 	for file in benchmarks/*.py; do $(BIN)/python $$file || exit 1; done

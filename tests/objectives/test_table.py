@@ -60,6 +60,25 @@ def test_every_pairwise_objective_reads_no_more_than_it_declares(name: str) -> N
     assert not result.chosen_rewards.requires_grad
 
 
+@pytest.mark.parametrize("name", PAIRWISE)
+def test_every_pairwise_objective_compiles_to_one_graph(name: str) -> None:
+    chosen = parse_objective({"name": name})
+    logps = terms(
+        ref_chosen_token_logps=-torch.ones(2, 2),
+        ref_rejected_token_logps=-torch.ones(2, 2),
+        chosen_phrase_ids=torch.ones(2, 2).long(),
+        rejected_phrase_ids=torch.ones(2, 2).long(),
+        chosen_token_kl=torch.zeros(2, 2),
+        chosen_tokens_per_pair=torch.tensor(1.5),
+        chosen_scores=torch.ones(2),
+        rejected_scores=torch.zeros(2),
+        weights=torch.ones(2),
+    )
+    compiled = torch.compile(chosen.objective.fn, fullgraph=True, backend="eager")
+    result = compiled(**chosen.objective.reads(logps), **chosen.config.model_dump())
+    assert torch.equal(result.loss, chosen.loss(logps).loss)
+
+
 def test_an_unpaired_objective_reads_labelled_responses() -> None:
     logps = torch.tensor([-1.0, -2.0, -3.0])
     batch = UnpairedTerms(
