@@ -27,7 +27,7 @@ from mmalign.models.families import FAMILIES
 from mmalign.models.local import TransformersModelConfig
 from mmalign.models.openai import OpenAIModelConfig
 from mmalign.models.protocol import Sampling
-from mmalign.objectives import OBJECTIVES, Objective
+from mmalign.objectives import LOSSES, OBJECTIVES, Objective
 from mmalign.pipeline import EvaluationSection, RunConfig
 from mmalign.rewards import REWARDS
 from mmalign.selection import SELECTION_RULES
@@ -61,6 +61,7 @@ _SECTIONS: tuple[tuple[str, str, type[Any]], ...] = (
     ("evaluation.sampling", "How answers are drawn", Sampling),
 )
 _OTHER_METHODS: tuple[tuple[str, Mapping[str, Method]], ...] = (
+    ("Losses that want more than a recipe gives", LOSSES),
     ("Rewards", REWARDS),
     ("Selection rules", SELECTION_RULES),
     ("Diagnostics", DIAGNOSTICS),

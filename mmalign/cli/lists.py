@@ -26,8 +26,8 @@ def list_kind(
     kind: Annotated[
         str,
         typer.Argument(
-            help="agents, datasets, diagnostics, families, formats, metrics, objectives, "
-            "operators, recipes, rewards, selection or tools."
+            help="agents, datasets, diagnostics, families, formats, losses (for trainers of one's "
+            "own), metrics, objectives, operators, recipes, rewards, selection or tools."
         ),
     ],
     as_json: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False,
@@ -56,11 +56,27 @@ def _objectives() -> list[dict[str, Any]]:
         {
             "name": name,
             "family": entry.family,
+            "unit": entry.unit,
             "needs": ", ".join(sorted(entry.needs)),
             "source": entry.source,
             "status": entry.status,
         }
         for name, entry in OBJECTIVES.items()
+    ]
+
+
+def _losses() -> list[dict[str, Any]]:
+    from mmalign.objectives import LOSSES
+
+    return [
+        {
+            "name": name,
+            "family": entry.family,
+            "needs": entry.needs,
+            "source": entry.source,
+            "status": entry.status,
+        }
+        for name, entry in LOSSES.items()
     ]
 
 
@@ -159,6 +175,7 @@ _KINDS: dict[str, Callable[[], list[dict[str, Any]]]] = {
     "diagnostics": _diagnostics,
     "families": _families,
     "formats": _formats,
+    "losses": _losses,
     "metrics": _metrics,
     "objectives": _objectives,
     "operators": _operators,

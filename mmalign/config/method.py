@@ -9,12 +9,14 @@ __all__ = ["Method"]
 
 @dataclass(frozen=True)
 class Method:
-    """A published reward, selection rule or diagnostic."""
+    """A published loss, reward, selection rule or diagnostic."""
 
     fn: Callable[..., Any]
     family: str
     """Slug of the methods that share a golden file."""
     source: str
+    needs: str = ""
+    """What a caller must have, where the name does not say it."""
     status: Literal["tested", "proven"] = "tested"
     """`tested`: agrees with the golden numbers; `proven`: docs/proofs holds its table."""
 

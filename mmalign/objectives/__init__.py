@@ -2,6 +2,7 @@
 
 from mmalign.objectives.kl import forward_kl
 from mmalign.objectives.listwise import ListLoss
+from mmalign.objectives.losses import LOSSES
 from mmalign.objectives.pairwise import (
     cdpo_loss,
     dpo_loss,
@@ -25,6 +26,7 @@ from mmalign.objectives.terms import (
 from mmalign.objectives.unpaired import UnpairedLoss
 
 __all__ = [
+    "LOSSES",
     "OBJECTIVES",
     "ChosenObjective",
     "ListLoss",

@@ -9,13 +9,22 @@ import numpy as np
 import pytest
 
 from mmalign.cli.app import run
+from mmalign.diagnostics import DIAGNOSTICS
 from mmalign.media import FrameSampling, default_cache, load_video, write_video
-from mmalign.objectives import OBJECTIVES
+from mmalign.objectives import LOSSES, OBJECTIVES
 from mmalign.records import MediaRef, PreferencePair
 from mmalign.records.interop import import_pairs
 from mmalign.records.jsonl import read_jsonl
+from mmalign.rewards import REWARDS
+from mmalign.selection import SELECTION_RULES
 
 Capture = pytest.CaptureFixture[str]
+TABLES = {
+    "losses": LOSSES,
+    "rewards": REWARDS,
+    "selection": SELECTION_RULES,
+    "diagnostics": DIAGNOSTICS,
+}
 VERBS = (
     ["run"],
     ["build"],
@@ -85,6 +94,11 @@ def test_version(capsys: Capture) -> None:
 def test_lists_are_those_of_the_tables(capsys: Capture) -> None:
     assert run(["list", "objectives", "--json"]) == 0
     assert [row["name"] for row in json.loads(capsys.readouterr().out)] == list(OBJECTIVES)
+    for kind, table in TABLES.items():
+        assert run(["list", kind, "--json"]) == 0
+        rows = json.loads(capsys.readouterr().out)
+        assert [row["name"] for row in rows] == sorted(table)
+        assert all(row["source"] and row["family"] for row in rows)
     for kind in ("metrics", "operators", "formats", "families", "datasets"):
         assert run(["list", kind, "--json"]) == 0
         rows = json.loads(capsys.readouterr().out)
