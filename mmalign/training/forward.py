@@ -12,6 +12,7 @@ from transformers import PreTrainedModel
 
 from mmalign.errors import ConfigError, ShapeError
 from mmalign.models.families import EncodedCompletion, EncodedPrompt, ModelFamily
+from mmalign.training.branch_attention import NAME, branch_layout, register, unused_mask
 
 __all__ = ["Layout", "Row", "base_model", "call_through", "completion_hidden", "completion_ids"]
 
@@ -95,38 +96,60 @@ def completion_hidden(
 
 
 def _branch_hidden(base: PreTrainedModel, family: ModelFamily, rows: Sequence[Row]) -> Tensor:
-    attention = base.config._attn_implementation
-    if attention not in ("sdpa", "eager"):
-        raise ConfigError(
-            f"the branch layout needs attn_implementation sdpa or eager, found {attention!r}; "
-            f"load the model with one of them or set trainer.layout: plain"
-        )
+    decoder = family.decoder(base)
+    _use_branch_attention(decoder)
     device = rows[0].prompt.input_ids.device
-    ids = _pad([torch.cat([row.prompt.input_ids, *_tails(row)]) for row in rows])
-    segments = _pad([_segments(row) for row in rows], value=-1)
-    positions = _pad_positions([_positions(base, family, row) for row in rows])
+    layout = branch_layout(
+        [len(row.prompt.input_ids) for row in rows],
+        [[len(branch.input_ids) for branch in row.branches] for row in rows],
+        device=device,
+    )
+    prompts = _pad([row.prompt.input_ids for row in rows])
+    ids = torch.cat([prompts, _pad([torch.cat(_tails(row)) for row in rows])], dim=1)
+    positions = _positions(base, family, rows)
     embeds = family.embed_tokens(base)(ids)
     media = family.join_media([row.prompt.media for row in rows])
     if media:
         features = family.media_embeds(base, media).to(embeds.dtype)
-        is_media = _pad([_token_types(row) for row in rows]) > 0
+        is_media = _pad([row.prompt.token_types for row in rows]) > 0
         if int(is_media.sum()) != features.shape[0]:
             raise ShapeError(
                 f"the prompts hold {int(is_media.sum())} media tokens, the vision tower gave "
                 f"{features.shape[0]} features"
             )
+        is_media = nn.functional.pad(is_media, (0, ids.shape[1] - prompts.shape[1]))
         embeds = embeds.masked_scatter(is_media[..., None], features)
-    hidden: Tensor = family.decoder(base)(
+    hidden: Tensor = decoder(
         inputs_embeds=embeds,
-        attention_mask=_branch_mask(segments, embeds.dtype),
+        attention_mask=unused_mask(layout),
         position_ids=positions[0] if positions.shape[0] == 1 else positions,
         use_cache=False,
+        branches=layout,
     ).last_hidden_state
     predictors = [
-        torch.as_tensor(_predictors(row), device=device) + index * ids.shape[1]
+        torch.as_tensor(_predictors(row, behind=layout.num_prompt), device=device)
+        + index * ids.shape[1]
         for index, row in enumerate(rows)
     ]
     return hidden.flatten(0, 1)[torch.cat(predictors)]
+
+
+def _use_branch_attention(decoder: nn.Module) -> None:
+    """Have the decoder call our attention, which is SDPA wherever there are no branches.
+
+    It stays: the backward pass of a checkpointed layer calls the layer once more.
+    """
+    config = decoder.config
+    found = config._attn_implementation  # type: ignore[union-attr]  # a transformers config
+    if found == NAME:
+        return
+    if found != "sdpa":
+        raise ConfigError(
+            f"the branch layout needs attn_implementation sdpa, found {found!r}; load the model "
+            f"with it or set trainer.layout: plain"
+        )
+    register()
+    config._attn_implementation = NAME  # type: ignore[union-attr]
 
 
 def _plain_hidden(base: PreTrainedModel, family: ModelFamily, rows: Sequence[Row]) -> Tensor:
@@ -158,44 +181,29 @@ def _plain_hidden(base: PreTrainedModel, family: ModelFamily, rows: Sequence[Row
     return hidden.flatten(0, 1)[torch.cat(predictors)]
 
 
-def _branch_mask(segments: Tensor, dtype: torch.dtype) -> Tensor:
-    """[B, 1, L, L] additive: causal, and no branch sees another.
-
-    Padding (-1) sees padding, so that no row of the softmax is empty.
-    """
-    length = segments.shape[1]
-    causal = torch.ones(length, length, dtype=torch.bool, device=segments.device).tril()
-    same = segments[:, :, None] == segments[:, None, :]
-    to_prompt = (segments[:, :, None] > 0) & (segments[:, None, :] == 0)
-    allowed = causal & (same | to_prompt)
-    mask = torch.zeros(allowed.shape, dtype=dtype, device=segments.device)
-    return mask.masked_fill(~allowed, torch.finfo(dtype).min)[:, None]
+def _positions(base: PreTrainedModel, family: ModelFamily, rows: Sequence[Row]) -> Tensor:
+    """[A, B, P + S]: every branch continues from its prompt by the family's full-sequence rule."""
+    prompts, behind = [], []
+    for row in rows:
+        num_prompt = len(row.prompt.input_ids)
+        full = [family.position_ids(base, row.prompt, b.input_ids) for b in row.branches]
+        prompts.append(full[0][:, :num_prompt])
+        behind.append(torch.cat([positions[:, num_prompt:] for positions in full], dim=1))
+    return torch.cat([_pad_positions(prompts), _pad_positions(behind)], dim=-1)
 
 
-def _segments(row: Row) -> Tensor:
-    """[L]: 0 on the prompt, k on the k-th branch."""
-    sizes = [len(row.prompt.input_ids), *(len(b.input_ids) for b in row.branches)]
-    device = row.prompt.input_ids.device
-    return torch.repeat_interleave(
-        torch.arange(len(sizes), device=device), torch.tensor(sizes, device=device)
-    )
-
-
-def _positions(base: PreTrainedModel, family: ModelFamily, row: Row) -> Tensor:
-    """[A, L]: every branch continues from the prompt by the family's full-sequence rule."""
-    num_prompt = len(row.prompt.input_ids)
-    full = [family.position_ids(base, row.prompt, b.input_ids) for b in row.branches]
-    return torch.cat([full[0][:, :num_prompt], *(p[:, num_prompt:] for p in full)], dim=1)
-
-
-def _predictors(row: Row) -> list[int]:
+def _predictors(row: Row, *, behind: int | None = None) -> list[int]:
     """Index in the row of the state that predicts each scored token.
 
     The first token of every branch is predicted by the prompt's last position.
+
+    Args:
+        row: The row.
+        behind: Where its branches begin; None directly behind its prompt.
     """
     last_of_prompt = len(row.prompt.input_ids) - 1
     indices: list[int] = []
-    start = last_of_prompt + 1
+    start = last_of_prompt + 1 if behind is None else behind
     for branch in row.branches:
         places = [last_of_prompt, *range(start, start + len(branch.input_ids) - 1)]
         indices += [
