@@ -4,7 +4,13 @@ from mmalign.media.cache import CacheEntry, FrameCache, FrameKey
 from mmalign.media.clip import AudioClip, AudioInfo, Frames, VideoClip, VideoInfo, same_clip
 from mmalign.media.folders import cache_folder, default_cache
 from mmalign.media.index import probe, probe_audio
-from mmalign.media.load import apply_operations, load_audio, load_image, load_video
+from mmalign.media.load import (
+    apply_operations,
+    convert_audio,
+    load_audio,
+    load_image,
+    load_video,
+)
 from mmalign.media.operators import GREY, LIGHT_GREY, OPERATORS, Operator, operation
 from mmalign.media.pool import DecodePool
 from mmalign.media.sampling import FrameSampling, sample_indices
@@ -28,6 +34,7 @@ __all__ = [
     "VideoInfo",
     "apply_operations",
     "cache_folder",
+    "convert_audio",
     "default_cache",
     "file_hash",
     "load_audio",

@@ -17,7 +17,7 @@ from mmalign.media.sampling import FrameSampling
 from mmalign.media.source import Source, content_hash, open_source
 from mmalign.records import MediaOperation, MediaRef
 
-__all__ = ["apply_operations", "load_audio", "load_image", "load_video"]
+__all__ = ["apply_operations", "convert_audio", "load_audio", "load_image", "load_video"]
 
 
 def load_video(
@@ -163,6 +163,17 @@ def load_audio(
         clip = AudioClip(samples, values["sample_rate_hz"])
     else:
         clip = decode_audio(ref.uri, start_s=ref.start_s, end_s=ref.end_s)
+    return convert_audio(clip, sample_rate_hz=sample_rate_hz, mono=mono)
+
+
+def convert_audio(clip: AudioClip, *, sample_rate_hz: int, mono: bool = True) -> AudioClip:
+    """A sound at another rate; what has the rate already is left as it is.
+
+    Args:
+        clip: Any rate, any channels.
+        sample_rate_hz: Rate to resample to.
+        mono: Average the channels into one.
+    """
     if mono and len(clip.waveform) > 1:
         clip = replace(clip, waveform=clip.waveform.mean(axis=0, keepdims=True))
     return clip if clip.sample_rate_hz == sample_rate_hz else _resample(clip, sample_rate_hz)

@@ -1,8 +1,8 @@
-"""What the families that see have in common: processor calls, order of media, their features."""
+"""What the families with media have in common: processor calls, order of media, features."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import groupby
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -13,53 +13,75 @@ from mmalign.errors import CapabilityError, RecordError
 from mmalign.media import AudioClip, VideoClip
 from mmalign.models.families.chat import template_render
 from mmalign.models.families.protocol import DecodedMedia, EncodedPrompt, PreparedMedia
+from mmalign.models.families.sound import sound_rate_hz, waveforms
 from mmalign.records import Message
 
 __all__ = [
+    "AUDIO",
     "IMAGE",
     "MEDIA_ORDER",
     "VIDEO",
     "encode_chat",
     "in_order",
     "join_orders",
+    "placeholders",
     "process_media",
     "sampled_fps",
 ]
 
-IMAGE, VIDEO = 1, 2
+IMAGE, VIDEO, AUDIO = 1, 2, 3
 """Token types, as transformers' `mm_token_type_ids` number them."""
 
 MEDIA_ORDER = "media_order"
 """Key of the media mapping: [N] token types of the media in prompt order. It is there only where
-pictures and clips are mixed, and is no argument of the model's forward."""
+kinds are mixed, and is no argument of the model's forward."""
+
+_KINDS = {"image": IMAGE, "video": VIDEO, "audio": AUDIO}
+_PLURALS = {IMAGE: "pictures", VIDEO: "clips", AUDIO: "sound"}
+
+
+class Placeholder(NamedTuple):
+    """What stands in a text for a medium."""
+
+    token: str
+    token_id: int
+
+
+def placeholders(processor: Any) -> dict[int, Placeholder]:
+    """The placeholder of each kind of media that a processor reads, by token type."""
+    return {
+        kind: Placeholder(
+            getattr(processor, f"{name}_token"), getattr(processor, f"{name}_token_id")
+        )
+        for name, kind in _KINDS.items()
+        if getattr(processor, f"{name}_token_id", None) is not None
+    }
 
 
 def process_media(
     processor: Any, media: Sequence[DecodedMedia], **video_options: Any
 ) -> tuple[dict[str, Any], PreparedMedia]:
-    """Call the processor on pictures and on frames as they are.
+    """Call the processor on pictures, on frames as they are and on sound at its rate.
 
     Returns:
         What it returned besides ids, and the same media with kinds and token counts, whose
         tensors the caller fills in.
 
     Raises:
-        CapabilityError: There is sound among the media.
+        CapabilityError: There is a kind among the media that the processor does not read, or a
+            sound that it would cut.
     """
-    if any(isinstance(item, AudioClip) for item in media):
-        raise CapabilityError(
-            "the model reads pictures and clips, no sound; remove the audio or choose a model "
-            "that hears"
-        )
     images = [item for item in media if isinstance(item, np.ndarray)]
     videos = [item for item in media if isinstance(item, VideoClip)]
-    kinds = tuple(VIDEO if isinstance(item, VideoClip) else IMAGE for item in media)
+    sounds = [item for item in media if isinstance(item, AudioClip)]
+    kinds = tuple(map(_kind_of, media))
+    _require_readable(processor, kinds)
     if not media:
         return {}, PreparedMedia({}, (), ())
-    placeholders = [processor.image_token] * len(images) + [processor.video_token] * len(videos)
+    tokens = placeholders(processor)
     features = dict(
         processor(
-            text=["\n".join(placeholders)],
+            text=["\n".join(tokens[kind].token for kind in sorted(kinds))],
             images=[images] if images else None,
             videos=[clip.frames for clip in videos] or None,
             videos_kwargs={
@@ -71,6 +93,7 @@ def process_media(
             if videos
             else {},
             images_kwargs={"input_data_format": "channels_last"} if images else {},
+            **_sound_arguments(processor, sounds),
             text_kwargs={"add_special_tokens": False},
             return_mm_token_type_ids=True,
         )
@@ -81,7 +104,7 @@ def process_media(
         if kind
     ]
     assert [kind for kind, _ in runs] == sorted(kinds)  # else Qwen would take text positions
-    counts = {kind: iter([n for k, n in runs if k == kind]) for kind in (IMAGE, VIDEO)}
+    counts = {kind: iter([n for k, n in runs if k == kind]) for kind in tokens}
     for key in ("input_ids", "attention_mask", "video_metadata"):
         features.pop(key, None)
     return features, PreparedMedia({}, kinds, tuple(next(counts[kind]) for kind in kinds))
@@ -93,26 +116,26 @@ def encode_chat(
     """Ids of the rendered chat, each placeholder repeated once per token of its medium.
 
     Raises:
-        CapabilityError: The prompt names sound.
+        CapabilityError: The prompt names a kind of media that the processor does not read.
         RecordError: Media and references do not match, or a text names a placeholder.
     """
-    _require_same_media(messages, media)
+    tokens = placeholders(processor)
+    _require_same_media(processor, messages, media)
     text = template_render(processor, with_parts=True, tools=tools)(messages, True)
     ids = torch.tensor(processor.tokenizer(text, add_special_tokens=False)["input_ids"])
     types = torch.zeros_like(ids)
-    types[ids == processor.image_token_id] = IMAGE
-    types[ids == processor.video_token_id] = VIDEO
+    for kind, placeholder in tokens.items():
+        types[ids == placeholder.token_id] = kind
     order = types[types > 0]
     if sorted(order.tolist()) != sorted(media.kinds):
-        found = [int((types == kind).sum()) for kind in (IMAGE, VIDEO)]
+        has = [f"{media.kinds.count(kind)} {_PLURALS[kind]}" for kind in tokens]
+        found = [f"{int((types == kind).sum())} times {tokens[kind].token}" for kind in tokens]
         raise RecordError(
-            f"the prompt has {media.kinds.count(IMAGE)} pictures and {media.kinds.count(VIDEO)} "
-            f"clips, its text {found[0]} times {processor.image_token} and {found[1]} times "
-            f"{processor.video_token}. Remove placeholders from the texts of the messages (media "
-            f"parts get theirs from the chat template)"
+            f"the prompt has {', '.join(has)}, its text {', '.join(found)}. Remove placeholders "
+            f"from the texts of the messages (media parts get theirs from the chat template)"
         )
     repeats = torch.ones_like(ids)
-    for kind in (IMAGE, VIDEO):
+    for kind in tokens:
         counts = [n for k, n in zip(media.kinds, media.num_tokens, strict=True) if k == kind]
         repeats[types == kind] = torch.tensor(counts, dtype=torch.int64)
     return EncodedPrompt(
@@ -130,11 +153,17 @@ def sampled_fps(clip: VideoClip) -> float:
     return (len(clip.timestamps_s) - 1) / span_s
 
 
-def in_order(images: Sequence[Tensor], videos: Sequence[Tensor], order: Tensor | None) -> Tensor:
+def in_order(
+    images: Sequence[Tensor],
+    videos: Sequence[Tensor],
+    order: Tensor | None,
+    *,
+    sounds: Sequence[Tensor] = (),
+) -> Tensor:
     """[M, H] features of media in prompt order, from those of each kind in their own order."""
     if order is None:
-        return torch.cat([*images, *videos])
-    queues = {IMAGE: iter(images), VIDEO: iter(videos)}
+        return torch.cat([*images, *videos, *sounds])
+    queues = {IMAGE: iter(images), VIDEO: iter(videos), AUDIO: iter(sounds)}
     return torch.cat([next(queues[kind]) for kind in order.tolist()])
 
 
@@ -154,23 +183,44 @@ def join_orders(media: Sequence[Mapping[str, Tensor]], counts: Mapping[str, int]
     return torch.tensor(order) if len(set(order)) > 1 else None
 
 
-def _require_same_media(messages: Sequence[Message], media: PreparedMedia) -> None:
-    names = {"image": IMAGE, "video": VIDEO}
+def _kind_of(item: DecodedMedia) -> int:
+    if isinstance(item, np.ndarray):
+        return IMAGE
+    return VIDEO if isinstance(item, VideoClip) else AUDIO
+
+
+def _sound_arguments(processor: Any, sounds: Sequence[AudioClip]) -> dict[str, Any]:
+    if not sounds:
+        return {}
+    return {
+        "audio": waveforms(processor, sounds),
+        "audio_kwargs": {"sampling_rate": sound_rate_hz(processor)},
+    }
+
+
+def _require_readable(processor: Any, kinds: Iterable[int], *, where: str = "") -> None:
+    readable = placeholders(processor)
+    for kind in kinds:
+        if kind not in readable:
+            names = " and ".join(_PLURALS[other] for other in readable)
+            raise CapabilityError(
+                f"{where}the model reads {names}, no {_PLURALS[kind]}; remove it or choose a "
+                f"model that does"
+            )
+
+
+def _require_same_media(processor: Any, messages: Sequence[Message], media: PreparedMedia) -> None:
     refs = [ref for message in messages for ref in message.media]
     for ref in refs:
-        if ref.kind not in names:
-            raise CapabilityError(
-                f"{ref.uri}: the model reads pictures and clips, no sound; remove it or choose "
-                f"a model that hears"
-            )
+        _require_readable(processor, [_KINDS[ref.kind]], where=f"{ref.uri}: ")
     if len(refs) != len(media.kinds):
         raise RecordError(
             f"the prompt names {len(refs)} media, {len(media.kinds)} decoded ones came with it; "
             f"give one for each, in order"
         )
     for ref, kind in zip(refs, media.kinds, strict=True):
-        if names[ref.kind] != kind:
-            other = next(name for name, number in names.items() if number == kind)
+        if _KINDS[ref.kind] != kind:
+            other = next(name for name, number in _KINDS.items() if number == kind)
             raise RecordError(f"{ref.uri}: the prompt names {ref.kind}, {other} came with it")
 
 
