@@ -37,12 +37,15 @@ __all__ = [
     "QWEN_VL_TEMPLATE",
     "TINY_MODELS",
     "TinyModel",
+    "seeded_model",
+    "text_settings",
     "tiny_causal_lm",
     "tiny_clip",
     "tiny_image",
     "tiny_llava_onevision",
     "tiny_qwen2_5_vl",
     "tiny_tokenizer",
+    "turns_template",
 ]
 
 _WORDS = """what colour is the circle that moves to the left of the square in the clip? it is red.
@@ -67,20 +70,26 @@ _TURNS = (
     "%s<|im_end|>\n{%% endfor %%}"
     "{%% if add_generation_prompt %%}<|im_start|>assistant\n{%% endif %%}"
 )
-_PARTS = (
-    "{%% for part in message.content %%}"
-    "{%% if part.type == 'image' %%}%s{%% elif part.type == 'video' %%}%s"
-    "{%% else %%}{{ part.text }}{%% endif %%}{%% endfor %%}"
-)
+
+
+def turns_template(**texts: str) -> str:
+    """ChatML over lists of parts, with what stands for a medium of each kind."""
+    media = "".join(
+        f"{{% if part.type == '{kind}' %}}{text}{{% endif %}}" for kind, text in texts.items()
+    )
+    return _TURNS % (
+        "{% for part in message.content %}"
+        f"{media}{{% if part.type == 'text' %}}{{{{ part.text }}}}{{% endif %}}"
+        "{% endfor %}"
+    )
+
+
 CHATML = _TURNS % "{{ message.content }}"
 """For tokenizers."""
-LLAVA_TEMPLATE = _TURNS % (_PARTS % ("<image>\n", "<video>\n"))
-QWEN_VL_TEMPLATE = _TURNS % (
-    _PARTS
-    % (
-        "<|vision_start|><|image_pad|><|vision_end|>",
-        "<|vision_start|><|video_pad|><|vision_end|>",
-    )
+LLAVA_TEMPLATE = turns_template(image="<image>\n", video="<video>\n")
+QWEN_VL_TEMPLATE = turns_template(
+    image="<|vision_start|><|image_pad|><|vision_end|>",
+    video="<|vision_start|><|video_pad|><|vision_end|>",
 )
 
 
@@ -122,7 +131,7 @@ def tiny_llava_onevision(
             "patch_size": 8,
             "vision_use_head": False,
         },
-        text_config=_text_config(tokenizer, hidden_size, num_layers) | {"model_type": "qwen2"},
+        text_config=text_settings(tokenizer, hidden_size, num_layers) | {"model_type": "qwen2"},
         image_token_index=tokenizer.convert_tokens_to_ids("<image>"),
         video_token_index=tokenizer.convert_tokens_to_ids("<video>"),
         image_grid_pinpoints=pinpoints,
@@ -137,7 +146,7 @@ def tiny_llava_onevision(
         vision_feature_select_strategy="full",
         chat_template=LLAVA_TEMPLATE,
     )
-    model = _seeded(LlavaOnevisionForConditionalGeneration, config, seed)
+    model = seeded_model(LlavaOnevisionForConditionalGeneration, config, seed)
     return TinyModel(model, processor, FAMILIES["llava_onevision"])
 
 
@@ -160,7 +169,7 @@ def tiny_qwen2_5_vl(*, seed: int = 0, hidden_size: int = 32, num_layers: int = 2
             "fullatt_block_indexes": [1],
             "initializer_range": 0.2,
         },
-        text_config=_text_config(tokenizer, hidden_size, num_layers)
+        text_config=text_settings(tokenizer, hidden_size, num_layers)
         | {
             "rope_parameters": {
                 "rope_type": "default",
@@ -186,7 +195,7 @@ def tiny_qwen2_5_vl(*, seed: int = 0, hidden_size: int = 32, num_layers: int = 2
         video_processor=Qwen2VLVideoProcessor(**options),
         chat_template=QWEN_VL_TEMPLATE,
     )
-    model = _seeded(Qwen2_5_VLForConditionalGeneration, config, seed)
+    model = seeded_model(Qwen2_5_VLForConditionalGeneration, config, seed)
     return TinyModel(model, processor, FAMILIES["qwen2_5_vl"])
 
 
@@ -195,8 +204,8 @@ def tiny_causal_lm(
 ) -> TinyModel:
     """Qwen2, with a chat template or without."""
     tokenizer = tiny_tokenizer(chat_template=CHATML if chat else None)
-    config = Qwen2Config(**_text_config(tokenizer, hidden_size, num_layers))
-    return TinyModel(_seeded(Qwen2ForCausalLM, config, seed), tokenizer, FAMILIES["causal_lm"])
+    config = Qwen2Config(**text_settings(tokenizer, hidden_size, num_layers))
+    return TinyModel(seeded_model(Qwen2ForCausalLM, config, seed), tokenizer, FAMILIES["causal_lm"])
 
 
 TINY_MODELS = {
@@ -248,7 +257,8 @@ def _tokenizer_json(num_merges: int) -> str:
     return str(tokenizer.to_str())
 
 
-def _text_config(tokenizer: Any, hidden_size: int, num_layers: int) -> dict[str, Any]:
+def text_settings(tokenizer: Any, hidden_size: int, num_layers: int) -> dict[str, Any]:
+    """Settings of a text decoder: two heads, one of keys and values."""
     return {
         "vocab_size": len(tokenizer),
         "hidden_size": hidden_size,
@@ -264,7 +274,7 @@ def _text_config(tokenizer: Any, hidden_size: int, num_layers: int) -> dict[str,
     }
 
 
-def _seeded(model_class: Any, config: Any, seed: int) -> PreTrainedModel:
+def seeded_model(model_class: Any, config: Any, seed: int) -> PreTrainedModel:
     """Drawn from its seed alone; what transformers starts at zero or one is drawn as well."""
     with torch.random.fork_rng(devices=()):
         torch.manual_seed(seed)
