@@ -17,7 +17,7 @@ from torch.nn import functional as F
 from transformers import DynamicCache, PreTrainedModel
 
 from mmalign.errors import CapabilityError
-from mmalign.models.families import EncodedPrompt, ModelFamily
+from mmalign.models.families import EncodedPrompt, ModelFamily, place_media
 from mmalign.models.families.loading import bare_model
 
 __all__ = ["Draw", "Drawn", "Scored", "draw_batch", "require_room", "score_batch", "take_tokens"]
@@ -95,7 +95,7 @@ def draw_batch(
     length = batch.mask.shape[1] - longest  # the tail of zeros gives positions of tokens to come
     cache = DynamicCache(config=bare_model(model).config.get_text_config())
     hidden = family.decoder(model)(
-        inputs_embeds=batch.embeds[:, :length],
+        **batch.inputs(length),
         attention_mask=batch.mask[:, :length],
         position_ids=batch.positions[..., :length],
         past_key_values=cache,
@@ -142,7 +142,7 @@ def score_batch(
     batch = _batch(model, family, items)
     hidden = (
         family.decoder(model)(
-            inputs_embeds=batch.embeds,
+            **batch.inputs(batch.mask.shape[1]),
             attention_mask=batch.mask,
             position_ids=batch.positions,
             use_cache=False,
@@ -216,11 +216,22 @@ class _Batch(NamedTuple):
     """Padded on the left, so that all rows end in the last column."""
 
     embeds: Tensor
-    """[B, T, H], media features in their places."""
+    """[B, T, H] of the tokens."""
+    is_media: Tensor
+    """[B, T] bool."""
+    features: Tensor | None
+    """Of all media tokens, None where there are none."""
     mask: Tensor
     """[B, T] int64."""
     positions: Tensor
     """[B, T], or [3, B, T]."""
+
+    def inputs(self, length: int) -> dict[str, Any]:
+        """What the decoder takes for the first columns, which hold all media."""
+        embeds = self.embeds[:, :length]
+        if self.features is None:
+            return {"inputs_embeds": embeds}
+        return place_media(embeds, self.is_media[:, :length], self.features)
 
 
 def _batch(model: PreTrainedModel, family: ModelFamily, items: Sequence[Scored]) -> _Batch:
@@ -238,11 +249,13 @@ def _batch(model: PreTrainedModel, family: ModelFamily, items: Sequence[Scored])
         own = family.position_ids(model, prompt, tail)
         placed.append(F.pad(own, (start, 0)))
     positions = torch.stack(placed, dim=1).to(device)
-    embeds: Tensor = family.embed_tokens(model)(ids.to(device))
-    features = _features(model, family, [item.prompt for item in items])
-    if features is not None:
-        embeds[types.to(device) > 0] = features.to(embeds)
-    return _Batch(embeds, mask.to(device), positions if len(positions) > 1 else positions[0])
+    return _Batch(
+        embeds=family.embed_tokens(model)(ids.to(device)),
+        is_media=types.to(device) > 0,
+        features=_features(model, family, [item.prompt for item in items]),
+        mask=mask.to(device),
+        positions=positions if len(positions) > 1 else positions[0],
+    )
 
 
 def _features(

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from mmalign.errors import ConfigError, ShapeError
-from mmalign.models.families import EncodedCompletion, EncodedPrompt, ModelFamily
+from mmalign.models.families import EncodedCompletion, EncodedPrompt, ModelFamily, place_media
 from mmalign.training.branch_attention import NAME, branch_layout, register, unused_mask
 
 __all__ = ["Layout", "Row", "base_model", "call_through", "completion_hidden", "completion_ids"]
@@ -107,10 +107,10 @@ def _branch_hidden(base: PreTrainedModel, family: ModelFamily, rows: Sequence[Ro
     prompts = _pad([row.prompt.input_ids for row in rows])
     ids = torch.cat([prompts, _pad([torch.cat(_tails(row)) for row in rows])], dim=1)
     positions = _positions(base, family, rows)
-    embeds = family.embed_tokens(base)(ids)
+    inputs: dict[str, Any] = {"inputs_embeds": family.embed_tokens(base)(ids)}
     media = family.join_media([row.prompt.media for row in rows])
     if media:
-        features = family.media_embeds(base, media).to(embeds.dtype)
+        features = family.media_embeds(base, media)
         is_media = _pad([row.prompt.token_types for row in rows]) > 0
         if int(is_media.sum()) != features.shape[0]:
             raise ShapeError(
@@ -118,9 +118,9 @@ def _branch_hidden(base: PreTrainedModel, family: ModelFamily, rows: Sequence[Ro
                 f"{features.shape[0]} features"
             )
         is_media = nn.functional.pad(is_media, (0, ids.shape[1] - prompts.shape[1]))
-        embeds = embeds.masked_scatter(is_media[..., None], features)
+        inputs = place_media(inputs["inputs_embeds"], is_media, features)
     hidden: Tensor = decoder(
-        inputs_embeds=embeds,
+        **inputs,
         attention_mask=unused_mask(layout),
         position_ids=positions[0] if positions.shape[0] == 1 else positions,
         use_cache=False,

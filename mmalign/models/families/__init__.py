@@ -8,6 +8,7 @@ from mmalign.errors import ConfigError
 from mmalign.models.families.causal_lm import CausalLM
 from mmalign.models.families.llava_onevision import LlavaOnevision
 from mmalign.models.families.loading import load_processor
+from mmalign.models.families.placing import place_media
 from mmalign.models.families.protocol import (
     DecodedMedia,
     EncodedCompletion,
@@ -28,6 +29,7 @@ __all__ = [
     "PreparedMedia",
     "family_for",
     "family_of",
+    "place_media",
     "processor_of",
 ]
 

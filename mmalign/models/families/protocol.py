@@ -28,6 +28,9 @@ class PreparedMedia:
     """Token type of each medium, in order."""
     num_tokens: tuple[int, ...]
     """Tokens of each medium."""
+    texts: tuple[str, ...] = ()
+    """What stands for each medium in the text, where that is more than its token repeated: times
+    between frames, names of tiles."""
 
 
 @dataclass(frozen=True)
@@ -144,7 +147,11 @@ class ModelFamily(Protocol):
         ...
 
     def media_embeds(self, model: PreTrainedModel, media: Mapping[str, Tensor]) -> Tensor:
-        """[M, H] features of all media tokens of a batch, prompt by prompt, in token order."""
+        """[M, H] features of all media tokens of a batch, prompt by prompt, in token order.
+
+        [M, H * (1 + D)] where the first D decoder layers are given features of their own, side by
+        side; `place_media` puts them where they belong.
+        """
         ...
 
     def embed_tokens(self, model: PreTrainedModel) -> nn.Module:

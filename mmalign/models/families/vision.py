@@ -1,7 +1,7 @@
 """What the families with media have in common: processor calls, order of media, features."""
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
-from itertools import groupby
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -44,22 +44,31 @@ class Placeholder(NamedTuple):
     """What stands in a text for a medium."""
 
     token: str
+    """Once, where the chat template puts the medium."""
     token_id: int
+    """Of the token that is there once per media token; of another one where clips are shown as
+    pictures."""
 
 
 def placeholders(processor: Any) -> dict[int, Placeholder]:
     """The placeholder of each kind of media that a processor reads, by token type."""
-    return {
-        kind: Placeholder(
-            getattr(processor, f"{name}_token"), getattr(processor, f"{name}_token_id")
-        )
-        for name, kind in _KINDS.items()
-        if getattr(processor, f"{name}_token_id", None) is not None
-    }
+    found = {}
+    for name, kind in _KINDS.items():
+        token = getattr(processor, f"{name}_token", None)
+        token_id = getattr(processor, f"{name}_token_id", None)
+        if token_id is None and kind == VIDEO:  # SmolVLM: frames are pictures
+            token_id = getattr(processor, "image_token_id", None)
+        if token is not None and token_id is not None:
+            found[kind] = Placeholder(token, token_id)
+    return found
 
 
 def process_media(
-    processor: Any, media: Sequence[DecodedMedia], **video_options: Any
+    processor: Any,
+    media: Sequence[DecodedMedia],
+    *,
+    return_tensors: str | None = None,
+    **video_options: Any,
 ) -> tuple[dict[str, Any], PreparedMedia]:
     """Call the processor on pictures, on frames as they are and on sound at its rate.
 
@@ -95,19 +104,16 @@ def process_media(
             images_kwargs={"input_data_format": "channels_last"} if images else {},
             **_sound_arguments(processor, sounds),
             text_kwargs={"add_special_tokens": False},
-            return_mm_token_type_ids=True,
+            return_text_replacement_offsets=True,
+            **({"return_tensors": return_tensors} if return_tensors else {}),
         )
     )
-    runs = [
-        (kind, len(list(run)))
-        for kind, run in groupby(features.pop("mm_token_type_ids")[0])
-        if kind
-    ]
-    assert [kind for kind, _ in runs] == sorted(kinds)  # else Qwen would take text positions
-    counts = {kind: iter([n for k, n in runs if k == kind]) for kind in tokens}
-    for key in ("input_ids", "attention_mask", "video_metadata"):
+    written: dict[int, list[str]] = {kind: [] for kind in tokens}
+    for item in features.pop("text_replacement_offsets")[0]:
+        written[_KINDS[item["type"]]].append(item["replacement"])
+    for key in ("input_ids", "attention_mask", "mm_token_type_ids", "video_metadata"):
         features.pop(key, None)
-    return features, PreparedMedia({}, kinds, tuple(next(counts[kind]) for kind in kinds))
+    return features, _with_texts(processor, kinds, written)
 
 
 def encode_chat(
@@ -122,18 +128,15 @@ def encode_chat(
     tokens = placeholders(processor)
     _require_same_media(processor, messages, media)
     text = template_render(processor, with_parts=True, tools=tools)(messages, True)
+    if media.texts:
+        return _encode_written(processor, text, media)
     ids = torch.tensor(processor.tokenizer(text, add_special_tokens=False)["input_ids"])
     types = torch.zeros_like(ids)
     for kind, placeholder in tokens.items():
         types[ids == placeholder.token_id] = kind
     order = types[types > 0]
     if sorted(order.tolist()) != sorted(media.kinds):
-        has = [f"{media.kinds.count(kind)} {_PLURALS[kind]}" for kind in tokens]
-        found = [f"{int((types == kind).sum())} times {tokens[kind].token}" for kind in tokens]
-        raise RecordError(
-            f"the prompt has {', '.join(has)}, its text {', '.join(found)}. Remove placeholders "
-            f"from the texts of the messages (media parts get theirs from the chat template)"
-        )
+        raise _stray_placeholders(processor, media, order.tolist())
     repeats = torch.ones_like(ids)
     for kind in tokens:
         counts = [n for k, n in zip(media.kinds, media.num_tokens, strict=True) if k == kind]
@@ -183,6 +186,58 @@ def join_orders(media: Sequence[Mapping[str, Tensor]], counts: Mapping[str, int]
     return torch.tensor(order) if len(set(order)) > 1 else None
 
 
+def _with_texts(
+    processor: Any, kinds: Sequence[int], written: Mapping[int, Sequence[str]]
+) -> PreparedMedia:
+    """Media as the processor writes them, from the texts of each kind in their own order."""
+    tokens = placeholders(processor)
+    queues = {kind: iter(texts) for kind, texts in written.items()}
+    texts = tuple(next(queues[kind]) for kind in kinds)
+    names = processor.tokenizer.convert_ids_to_tokens([tokens[kind].token_id for kind in kinds])
+    counts = tuple(text.count(name) for text, name in zip(texts, names, strict=True))
+    bare = all(text == name * n for text, name, n in zip(texts, names, counts, strict=True))
+    return PreparedMedia({}, tuple(kinds), counts, () if bare else texts)
+
+
+def _encode_written(processor: Any, text: str, media: PreparedMedia) -> EncodedPrompt:
+    """Ids of a chat in which a medium is more than its token repeated: times, names of tiles."""
+    tokens = placeholders(processor)
+    kind_of = {placeholder.token: kind for kind, placeholder in tokens.items()}
+    found = list(re.finditer("|".join(map(re.escape, kind_of)), text))
+    if tuple(kind_of[match.group()] for match in found) != media.kinds:
+        raise _stray_placeholders(processor, media, [kind_of[match.group()] for match in found])
+    pieces, starts, end = [], [], 0
+    for match, written in zip(found, media.texts, strict=True):
+        pieces += [text[end : match.start()], written]
+        end = match.end()
+        starts.append(sum(map(len, pieces)) - len(written))
+    encoded = processor.tokenizer(
+        "".join([*pieces, text[end:]]), add_special_tokens=False, return_offsets_mapping=True
+    )
+    ids = torch.tensor(encoded["input_ids"])
+    places = torch.tensor([start for start, _ in encoded["offset_mapping"]])
+    number = torch.searchsorted(torch.tensor(starts), places, right=True).clamp(min=1) - 1
+    is_media = torch.isin(ids, torch.tensor([token.token_id for token in tokens.values()]))
+    types = torch.where(is_media, torch.tensor(media.kinds)[number], 0)
+    assert number[is_media].bincount(minlength=len(found)).tolist() == list(media.num_tokens)
+    order = torch.tensor(media.kinds)
+    return EncodedPrompt(
+        input_ids=ids,
+        media=media.tensors if len(set(media.kinds)) < 2 else {**media.tensors, MEDIA_ORDER: order},
+        token_types=types,
+    )
+
+
+def _stray_placeholders(processor: Any, media: PreparedMedia, found: Sequence[int]) -> RecordError:
+    tokens = placeholders(processor)
+    has = [f"{media.kinds.count(kind)} {_PLURALS[kind]}" for kind in tokens]
+    seen = [f"{found.count(kind)} times {tokens[kind].token}" for kind in tokens]
+    return RecordError(
+        f"the prompt has {', '.join(has)}, its text {', '.join(seen)}. Remove placeholders from "
+        f"the texts of the messages (media parts get theirs from the chat template)"
+    )
+
+
 def _kind_of(item: DecodedMedia) -> int:
     if isinstance(item, np.ndarray):
         return IMAGE
@@ -225,7 +280,10 @@ def _require_same_media(processor: Any, messages: Sequence[Message], media: Prep
 
 
 def _metadata(clip: VideoClip) -> VideoMetadata:
-    """The kept frames as a clip of their own, so that no class thinks of sampling them again."""
+    """The kept frames as a clip of their own, so that no class thinks of sampling them again.
+
+    They stand at their times on the source's axis, which some classes write into the prompt.
+    """
     num_frames, height, width, _ = clip.frames.shape
     fps = sampled_fps(clip)
     return VideoMetadata(
@@ -234,5 +292,5 @@ def _metadata(clip: VideoClip) -> VideoMetadata:
         width=width,
         height=height,
         duration=num_frames / fps,
-        frames_indices=list(range(num_frames)),
+        frames_indices=(clip.timestamps_s * fps).tolist(),
     )
