@@ -6,6 +6,7 @@ from mmalign.media.folders import cache_folder, default_cache
 from mmalign.media.index import probe, probe_audio
 from mmalign.media.load import (
     apply_operations,
+    audio_num_samples,
     convert_audio,
     load_audio,
     load_image,
@@ -33,6 +34,7 @@ __all__ = [
     "VideoClip",
     "VideoInfo",
     "apply_operations",
+    "audio_num_samples",
     "cache_folder",
     "convert_audio",
     "default_cache",

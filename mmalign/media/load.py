@@ -10,6 +10,7 @@ from mmalign.errors import ConfigError, MediaCorruptError, MissingStreamError
 from mmalign.media.cache import FrameCache, FrameKey
 from mmalign.media.clip import AudioClip, Frames, VideoClip
 from mmalign.media.decode import decode_audio, decode_video
+from mmalign.media.index import probe_audio
 from mmalign.media.operators import OPERATORS, apply_operation
 from mmalign.media.pool import DecodePool, default_pool
 from mmalign.media.readers import DecoderName, decoder_versions
@@ -17,7 +18,14 @@ from mmalign.media.sampling import FrameSampling
 from mmalign.media.source import Source, content_hash, open_source
 from mmalign.records import MediaOperation, MediaRef
 
-__all__ = ["apply_operations", "convert_audio", "load_audio", "load_image", "load_video"]
+__all__ = [
+    "apply_operations",
+    "audio_num_samples",
+    "convert_audio",
+    "load_audio",
+    "load_image",
+    "load_video",
+]
 
 
 def load_video(
@@ -164,6 +172,26 @@ def load_audio(
     else:
         clip = decode_audio(ref.uri, start_s=ref.start_s, end_s=ref.end_s)
     return convert_audio(clip, sample_rate_hz=sample_rate_hz, mono=mono)
+
+
+def audio_num_samples(ref: MediaRef, *, sample_rate_hz: int = 16_000) -> int:
+    """Samples of each channel that `load_audio` gives, from the file's header.
+
+    A compressed sound may hold some milliseconds more or less than its header says; one whose
+    header says nothing is decoded.
+
+    Raises:
+        MediaError: The file is missing, empty, no media, or has no sound in the range.
+    """
+    info = probe_audio(ref.uri)
+    rate = info.sample_rate_hz
+    start_s = ref.start_s or 0.0
+    num_samples = round(info.duration_s * rate) - round(start_s * rate)
+    if ref.end_s is not None:
+        num_samples = min(num_samples, round((ref.end_s - start_s) * rate))
+    if num_samples <= 0:
+        return int(load_audio(ref, sample_rate_hz=sample_rate_hz).waveform.shape[1])
+    return -(-num_samples * sample_rate_hz // rate)
 
 
 def convert_audio(clip: AudioClip, *, sample_rate_hz: int, mono: bool = True) -> AudioClip:

@@ -16,7 +16,7 @@ from transformers import AutoConfig, PreTrainedModel
 
 from mmalign.config import Config
 from mmalign.errors import CapabilityError, ConfigError, ModelCallError
-from mmalign.media import FrameCache, FrameSampling, default_cache, load_image, load_video
+from mmalign.media import FrameCache, FrameSampling, default_cache
 from mmalign.models.batching import Batcher
 from mmalign.models.decoding import (
     Draw,
@@ -27,15 +27,16 @@ from mmalign.models.decoding import (
     score_batch,
 )
 from mmalign.models.families import (
-    DecodedMedia,
     EncodedPrompt,
     ModelFamily,
     PreparedMedia,
     family_for,
+    media_kinds,
 )
 from mmalign.models.families.loading import bare_model
 from mmalign.models.media_memory import MediaMemory
 from mmalign.models.protocol import Capability, Completion, Sampling, TokenLogprobs, Usage
+from mmalign.models.reading import read_media
 from mmalign.records import MediaRef, Message, canonical_json, text_of, user
 
 __all__ = ["TransformersChatModel", "TransformersModelConfig"]
@@ -191,10 +192,10 @@ class TransformersChatModel:
 
     @property
     def capabilities(self) -> frozenset[Capability]:
-        """Text, what the family sees, and everything about tokens; no tools, no schema."""
-        seen: frozenset[Capability] = frozenset({"image", "video"})
+        """Text, what the processor reads, and everything about tokens; no tools, no schema."""
+        media: tuple[Capability, ...] = ("image", "video", "audio")
         always: frozenset[Capability] = frozenset({"text", "logprobs", "score", "token_ids"})
-        return always if self._family.name == "causal_lm" else always | seen
+        return always | {kind for kind in media if kind in media_kinds(self._processor)}
 
     @property
     def identity(self) -> Mapping[str, Any]:
@@ -297,12 +298,7 @@ class TransformersChatModel:
         return self._family.encode_prompt(self._processor, messages, media)
 
     def _prepare(self, refs: Sequence[MediaRef]) -> PreparedMedia:
-        decoded: list[DecodedMedia] = [
-            load_image(ref)
-            if ref.kind == "image"
-            else load_video(ref, self._sampling, cache=self._frame_cache)
-            for ref in refs
-        ]
+        decoded = read_media(self._processor, refs, self._sampling, cache=self._frame_cache)
         return self._family.prepare_media(self._processor, decoded)
 
     async def _in_pool(self, work: Callable[[], Value]) -> Value:

@@ -17,9 +17,11 @@ from mmalign.models.families.protocol import (
     PreparedMedia,
 )
 from mmalign.models.families.qwen2_5_vl import Qwen25VL
-from mmalign.models.families.vision import VIDEO
+from mmalign.models.families.sound import sound_rate_hz
+from mmalign.models.families.vision import AUDIO, VIDEO, media_kinds
 
 __all__ = [
+    "AUDIO",
     "FAMILIES",
     "VIDEO",
     "DecodedMedia",
@@ -29,8 +31,10 @@ __all__ = [
     "PreparedMedia",
     "family_for",
     "family_of",
+    "media_kinds",
     "place_media",
     "processor_of",
+    "sound_rate_hz",
 ]
 
 FAMILIES: dict[str, ModelFamily] = {

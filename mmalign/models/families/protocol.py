@@ -44,6 +44,10 @@ class EncodedPrompt:
     those of several prompts are joined by `ModelFamily.join_media`."""
     token_types: Tensor
     """[P] int64: 0 text, 1 image, 2 video, 3 audio."""
+    media_key: str = ""
+    """Names the media by what they show; empty where nobody said."""
+    key: str = ""
+    """Names the prompt, media and all, under one processor; empty where nobody said."""
 
     @property
     def num_media_tokens(self) -> int:
@@ -179,5 +183,17 @@ class ModelFamily(Protocol):
         height: int,
         width: int,
     ) -> int:
-        """Tokens that one clip, picture or sound will take, from its sizes alone."""
+        """Tokens that one clip, picture or sound will take, from its sizes alone.
+
+        Args:
+            processor: The one that `load` gave.
+            kind: `video`, `image` or `audio`.
+            num_frames: Frames of a clip that the model sees; samples of a sound at the rate that
+                the processor wants.
+            height: Of the decoded frames, in pixels; not looked at for a sound.
+            width: The same.
+
+        Raises:
+            CapabilityError: The model has no tokens for it, or would not take it whole.
+        """
         ...

@@ -24,6 +24,7 @@ __all__ = [
     "encode_chat",
     "in_order",
     "join_orders",
+    "media_kinds",
     "placeholders",
     "process_media",
     "sampled_fps",
@@ -61,6 +62,12 @@ def placeholders(processor: Any) -> dict[int, Placeholder]:
         if token is not None and token_id is not None:
             found[kind] = Placeholder(token, token_id)
     return found
+
+
+def media_kinds(processor: Any) -> frozenset[str]:
+    """Kinds of media references that a processor reads; none for a tokenizer."""
+    readable = placeholders(processor)
+    return frozenset(name for name, kind in _KINDS.items() if kind in readable)
 
 
 def process_media(
