@@ -1,5 +1,6 @@
 """Each family against the forward pass of the transformers class that it adapts."""
 
+import inspect
 from collections.abc import Sequence
 from typing import Any
 
@@ -8,12 +9,14 @@ import torch
 from peft import LoraConfig, get_peft_model
 from torch import Tensor
 from torch.testing import assert_close
+from transformers.video_utils import VideoMetadata
 
 from mmalign.errors import CapabilityError, ConfigError, RecordError
 from mmalign.media import VideoClip
-from mmalign.models.families import FAMILIES, EncodedPrompt, family_for
+from mmalign.models.families import FAMILIES, EncodedPrompt, family_for, place_media
 from mmalign.models.families.vision import MEDIA_ORDER, sampled_fps
 from mmalign.records import MediaRef, Message, ToolCall, text_of, user
+from mmalign.testing.tiny_audio_models import TINY_AUDIO_MODELS, tiny_sound
 from mmalign.testing.tiny_models import (
     LLAVA_TEMPLATE,
     TINY_MODELS,
@@ -22,10 +25,14 @@ from mmalign.testing.tiny_models import (
     tiny_clip,
     tiny_image,
 )
+from mmalign.testing.tiny_vision_models import TINY_VISION_MODELS
 
-VISION = ("llava_onevision", "qwen2_5_vl")
+MODELS = {**TINY_MODELS, **TINY_VISION_MODELS, **TINY_AUDIO_MODELS}
+DEAF = ("llava_onevision", "qwen2_5_vl", "qwen3_vl", "smolvlm")
+VISION = (*DEAF, "qwen2_5_omni")
 CLIP = MediaRef(kind="video", uri="clip.mp4")
 PICTURE = MediaRef(kind="image", uri="picture.png")
+SOUND = MediaRef(kind="audio", uri="sound.wav")
 ANSWER = "It is red, é 🙂!"
 
 PROMPTS: dict[str, tuple[list[MediaRef], list[Any]]] = {
@@ -43,14 +50,28 @@ PROMPTS: dict[str, tuple[list[MediaRef], list[Any]]] = {
 }
 
 
-@pytest.fixture(scope="module", params=sorted(TINY_MODELS))
+SOUND_PROMPTS: dict[str, tuple[list[MediaRef], list[Any]]] = {
+    "sound": ([SOUND], [tiny_sound(0.37)]),
+    "two sounds": ([SOUND, SOUND], [tiny_sound(0.05, seed=1), tiny_sound(1.0, seed=2)]),
+}
+JOINT_PROMPTS: dict[str, tuple[list[MediaRef], list[Any]]] = {
+    "picture and sound": ([PICTURE, SOUND], [tiny_image(), tiny_sound()]),
+    "sound and clip": ([SOUND, CLIP], [tiny_sound(1.9), tiny_clip(5)]),
+    "everything": (
+        [CLIP, SOUND, PICTURE, SOUND, CLIP],
+        [tiny_clip(4), tiny_sound(0.2), tiny_image(), tiny_sound(0.9), tiny_clip(3, 64, 32)],
+    ),
+}
+
+
+@pytest.fixture(scope="module", params=sorted(MODELS))
 def tiny(request: pytest.FixtureRequest) -> TinyModel:
-    return TINY_MODELS[request.param]()
+    return MODELS[request.param]()
 
 
 @pytest.fixture(scope="module", params=VISION)
 def seeing(request: pytest.FixtureRequest) -> TinyModel:
-    return TINY_MODELS[request.param]()
+    return MODELS[request.param]()
 
 
 def encode(tiny: TinyModel, refs: Sequence[MediaRef], media: Sequence[Any]) -> EncodedPrompt:
@@ -62,12 +83,13 @@ def encode(tiny: TinyModel, refs: Sequence[MediaRef], media: Sequence[Any]) -> E
 def native_logits(tiny: TinyModel, prompt: EncodedPrompt, tail: Tensor) -> Tensor:
     """By the class itself, from ids and pixels."""
     arguments: dict[str, Any] = {k: v for k, v in prompt.media.items() if k != MEDIA_ORDER}
-    if tiny.family.name == "qwen2_5_vl":
+    if "mm_token_type_ids" in inspect.signature(tiny.model.model.forward).parameters:
         types = torch.cat([prompt.token_types, torch.zeros_like(tail)])
         arguments["mm_token_type_ids"] = types[None]
     tiny.model.model.rope_deltas = None  # Qwen's memory
     ids = torch.cat([prompt.input_ids, tail])
-    logits: Tensor = tiny.model(input_ids=ids[None], **arguments).logits[0]
+    mask = torch.ones_like(ids)[None]  # without it the thinker takes text positions
+    logits: Tensor = tiny.model(input_ids=ids[None], attention_mask=mask, **arguments).logits[0]
     return logits
 
 
@@ -76,26 +98,33 @@ def own_logits(tiny: TinyModel, prompt: EncodedPrompt, tail: Tensor) -> Tensor:
     """By the family's parts: embedding, media features, decoder, head."""
     family, model = tiny.family, tiny.model
     ids = torch.cat([prompt.input_ids, tail])
-    embeds = family.embed_tokens(model)(ids).clone()
-    embeds[: len(prompt.token_types)][prompt.token_types > 0] = family.media_embeds(
-        model, prompt.media
+    types = torch.cat([prompt.token_types, torch.zeros_like(tail)])
+    inputs = place_media(
+        family.embed_tokens(model)(ids)[None],
+        types[None] > 0,
+        family.media_embeds(model, prompt.media),
     )
     positions = family.position_ids(model, prompt, tail)
     hidden = family.decoder(model)(
-        inputs_embeds=embeds[None],
+        **inputs,
         position_ids=positions[:, None] if len(positions) > 1 else positions,
     ).last_hidden_state
     logits: Tensor = family.head(model)(hidden)[0]
     return logits
 
 
-CASES = [("causal_lm", "text"), *((name, kind) for name in VISION for kind in PROMPTS)]
+CASES = [
+    ("causal_lm", "text"),
+    *((name, kind) for name in VISION for kind in PROMPTS),
+    *(("qwen2_audio", kind) for kind in ("text", *SOUND_PROMPTS)),
+    *(("qwen2_5_omni", kind) for kind in (*SOUND_PROMPTS, *JOINT_PROMPTS)),
+]
 
 
 @pytest.mark.parametrize(("name", "kind"), CASES)
 def test_parts_give_the_logits_of_the_whole(name: str, kind: str) -> None:
-    tiny = TINY_MODELS[name]()
-    prompt = encode(tiny, *PROMPTS[kind])
+    tiny = MODELS[name]()
+    prompt = encode(tiny, *(PROMPTS | SOUND_PROMPTS | JOINT_PROMPTS)[kind])
     tail = tiny.family.encode_completion(
         tiny.processor, [user("What moves?")], [text_of(ANSWER)]
     ).input_ids
@@ -134,8 +163,9 @@ def test_order_of_media_changes_the_logits(seeing: TinyModel) -> None:
     assert change(seeing, media, [media[0], media[2], media[1]]) > 0.05
 
 
-def test_qwen_sees_the_pace_of_the_frames() -> None:
-    tiny = TINY_MODELS["qwen2_5_vl"]()
+@pytest.mark.parametrize("name", ["qwen2_5_vl", "qwen2_5_omni", "qwen3_vl", "smolvlm"])
+def test_pace_of_the_frames_is_seen(name: str) -> None:
+    tiny = MODELS[name]()
     assert change(tiny, [tiny_clip(6, fps=0.5)], [tiny_clip(6, fps=2.0)]) > 1e-3
 
 
@@ -156,12 +186,13 @@ def test_arithmetic_counts_the_tokens(
         assert counted == expected > 0
 
 
-def test_arithmetic_counts_capped_frames() -> None:
-    """A cap of 40 tokens' pixels over 8 frames leaves less than a frame's own limit."""
-    tiny = TINY_MODELS["qwen2_5_vl"]()
+@pytest.mark.parametrize(("name", "max_video_tokens"), [("qwen2_5_vl", 40), ("qwen3_vl", 5)])
+def test_arithmetic_counts_capped_frames(name: str, max_video_tokens: int) -> None:
+    """Qwen2.5-VL caps the tokens of a clip, Qwen3-VL those of a frame; both bite at 8 frames."""
+    tiny = MODELS[name]()
     part = tiny.processor.video_processor
     uncapped = encode(tiny, [CLIP], [tiny_clip(8, 64, 64)]).num_media_tokens
-    part.cap_pixels_per_frame, part.max_video_tokens = True, 40
+    part.cap_pixels_per_frame, part.max_video_tokens = True, max_video_tokens
     capped = encode(tiny, [CLIP], [tiny_clip(8, 64, 64)]).num_media_tokens
     assert capped < uncapped
     assert capped == tiny.family.media_token_count(
@@ -187,10 +218,11 @@ def test_answer_ids_follow_the_prompts(tiny: TinyModel) -> None:
     answer = tiny.family.encode_completion(tiny.processor, messages, [text_of(ANSWER)])
     tokenizer = getattr(tiny.processor, "tokenizer", tiny.processor)
     whole = tokenizer.decode(torch.cat([prompt.input_ids, answer.input_ids]))
-    assert (
-        whole
-        == f"<|im_start|>user\nWhat moves?<|im_end|>\n<|im_start|>assistant\n{ANSWER}<|im_end|>"
-    )
+    if tiny.family.name == "smolvlm":
+        chat = f"<|im_start|>User: What moves?<end_of_utterance>\nAssistant: {ANSWER}"
+    else:
+        chat = f"<|im_start|>user\nWhat moves?<|im_end|>\n<|im_start|>assistant\n{ANSWER}"
+    assert whole == chat + tokenizer.eos_token
     assert answer.input_ids[-1] == tokenizer.eos_token_id
     assert answer.mask.all()
 
@@ -204,7 +236,8 @@ def test_offsets_map_back_to_the_text(tiny: TinyModel) -> None:
         covered |= set(range(start, end))
         piece = tokenizer.decode([token])
         if "�" not in piece and token != tokenizer.eos_token_id:  # a whole character
-            assert ANSWER[start:end] == piece
+            # SmolVLM's template puts a blank in front of the answer
+            assert ANSWER[start:end] == (piece if start else piece.removeprefix(" "))
     assert covered == set(range(len(ANSWER)))
     assert answer.offsets[-1] == (len(ANSWER), len(ANSWER))
 
@@ -248,7 +281,7 @@ def test_token_across_the_border_is_refused() -> None:
 
 
 def test_template_that_rewrites_history_is_refused(tiny: TinyModel) -> None:
-    built = TINY_MODELS[tiny.family.name]()
+    built = MODELS[tiny.family.name]()
     built.processor.chat_template = (
         "{{ '<|im_start|>' if add_generation_prompt else '<|endoftext|>' }}"
         "{% for m in messages %}{{ m.role }}<|im_end|>{% endfor %}"
@@ -286,10 +319,18 @@ def test_text_that_repeats_the_header_is_found() -> None:
     assert answer.offsets == ((0, 1), (1, 1))
 
 
-@pytest.mark.parametrize("text", ["<video>", "see <|video_pad|> here"])
-def test_placeholder_in_a_text_is_refused(text: str) -> None:
-    name = "llava_onevision" if text == "<video>" else "qwen2_5_vl"
-    tiny = TINY_MODELS[name]()
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("llava_onevision", "<video>"),
+        ("qwen2_5_vl", "see <|video_pad|> here"),
+        ("qwen2_5_omni", "hear <|AUDIO|> here"),
+        ("qwen3_vl", "<|video_pad|>"),
+        ("smolvlm", "see <image> here"),
+    ],
+)
+def test_placeholder_in_a_text_is_refused(name: str, text: str) -> None:
+    tiny = MODELS[name]()
     with pytest.raises(RecordError, match="Remove placeholders"):
         tiny.family.encode_prompt(tiny.processor, [user(text, CLIP)], [tiny_clip()])
     with pytest.raises(RecordError, match="media placeholder"):
@@ -300,21 +341,42 @@ def test_placeholder_in_a_text_is_refused(text: str) -> None:
 def test_ids_are_those_of_the_processor(seeing: TinyModel, kind: str) -> None:
     refs, media = PROMPTS[kind]
     processor = seeing.processor
-    token = {"video": processor.video_token, "image": processor.image_token}
     images = [item for item in media if not isinstance(item, VideoClip)]
     videos = [item.frames for item in media if isinstance(item, VideoClip)]
+    if seeing.family.name == "qwen3_vl":  # its processor refuses a lone frame
+        videos = [frames.repeat(2, axis=0) if len(frames) == 1 else frames for frames in videos]
     text = processor.apply_chat_template(
         [
             {"role": "system", "content": [{"type": "text", "text": "Be brief."}]},
-            {"role": "user", "content": [{"type": r.kind} for r in refs]},
+            {
+                "role": "user",
+                "content": [
+                    *({"type": ref.kind} for ref in refs),
+                    {"type": "text", "text": "What moves?"},
+                ],
+            },
         ],
         add_generation_prompt=True,
-    ).replace("<|im_end|>\n<|im_start|>assistant", "What moves?<|im_end|>\n<|im_start|>assistant")
-    assert text.count(token["video"]) == len(videos)
-    expected = processor(text=text, images=[images] if images else None, videos=videos or None)[
-        "input_ids"
-    ][0]
-    assert encode(seeing, refs, media).input_ids.tolist() == list(expected)
+    )
+    assert text.count(processor.video_token) == len(videos)
+    metadata = [
+        VideoMetadata(
+            total_num_frames=len(frames),
+            fps=2.0,
+            duration=len(frames) / 2.0,
+            frames_indices=[0] * len(frames) if kind == "one frame" else [*range(len(frames))],
+        )
+        for frames in videos
+    ]
+    expected = processor(
+        text=text,
+        images=[images] if images else None,
+        videos=videos or None,
+        videos_kwargs={"video_metadata": metadata, "do_sample_frames": False} if videos else {},
+        **({"return_tensors": "pt"} if seeing.family.name == "smolvlm" else {}),
+    )["input_ids"][0]
+    encoded = encode(seeing, refs, media)
+    assert encoded.input_ids.tolist() == list(expected)
 
 
 def test_prepared_media_serve_several_questions(seeing: TinyModel) -> None:
@@ -334,23 +396,31 @@ def test_media_must_match_their_references(seeing: TinyModel) -> None:
         encode(seeing, [CLIP], [tiny_clip(), tiny_clip()])
     with pytest.raises(RecordError, match="names video, image came"):
         encode(seeing, [CLIP], [tiny_image()])
-    with pytest.raises(CapabilityError, match="no sound"):
-        encode(seeing, [MediaRef(kind="audio", uri="a.wav")], [tiny_image()])
     with pytest.raises(CapabilityError, match="reads text only"):
         tiny = tiny_causal_lm()
         tiny.family.encode_prompt(tiny.processor, [user("What?", CLIP)], [])
 
 
+@pytest.mark.parametrize("name", DEAF)
+def test_sound_is_refused_by_models_that_do_not_hear(name: str) -> None:
+    tiny = MODELS[name]()
+    with pytest.raises(CapabilityError, match=r"sound.wav: the model reads .*, no sound"):
+        encode(tiny, [SOUND], [tiny_image()])
+    with pytest.raises(CapabilityError, match="no sound"):
+        encode(tiny, [PICTURE], [tiny_sound()])
+
+
 def test_language_linears_leave_tower_projector_and_head(tiny: TinyModel) -> None:
     names = tiny.family.language_linears(tiny.model)
     assert len(names) == 7 * 2
-    assert all(".layers." in name and "vision" not in name for name in names)
+    towers = ("vision", "visual", "audio")
+    assert all(".layers." in name and not any(t in name for t in towers) for name in names)
     assert {type(tiny.model.get_submodule(name)).__name__ for name in names} == {"Linear"}
 
 
 @pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated")  # asked by PEFT
 def test_parts_are_found_inside_a_peft_model(tiny: TinyModel) -> None:
-    built = TINY_MODELS[tiny.family.name]()
+    built = MODELS[tiny.family.name]()
     names = tiny.family.language_linears(built.model)
     wrapped: Any = get_peft_model(built.model, LoraConfig(target_modules=names, r=2))
     assert tiny.family.decoder(wrapped) is tiny.family.decoder(built.model)
@@ -375,7 +445,7 @@ def test_family_is_found_by_type_config_or_model(tiny: TinyModel) -> None:
 
 
 def test_unknown_family_lists_what_there_is() -> None:
-    with pytest.raises(ConfigError, match=r"'idefics3'; supported are llava_onevision, qwen2_5_vl"):
+    with pytest.raises(ConfigError, match=r"'idefics3'; supported are llava_onevision, qwen2_5"):
         family_for("idefics3")
 
 
@@ -390,9 +460,12 @@ def test_saved_model_loads_again(tiny: TinyModel, tmp_path: Any) -> None:
     tiny.model.save_pretrained(tmp_path)
     tiny.processor.save_pretrained(tmp_path)
     model, processor = tiny.family.load(str(tmp_path), dtype=torch.float32, device="cpu")
-    prompt = encode(tiny, *PROMPTS["text" if tiny.family.name == "causal_lm" else "mixed"])
+    refs, media = PROMPTS["mixed"]
+    if tiny.family.name in ("causal_lm", "qwen2_audio"):
+        refs, media = SOUND_PROMPTS["sound"] if tiny.family.name == "qwen2_audio" else ([], [])
+    prompt = encode(tiny, refs, media)
     loaded = TinyModel(model, processor, tiny.family)
-    again = encode(loaded, *PROMPTS["text" if tiny.family.name == "causal_lm" else "mixed"])
+    again = encode(loaded, refs, media)
     tail = torch.tensor([20])
     assert torch.equal(again.input_ids, prompt.input_ids)
     assert_close(own_logits(loaded, again, tail), own_logits(tiny, prompt, tail))

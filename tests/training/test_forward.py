@@ -1,22 +1,49 @@
 """The branch layout gives the numbers of the plain layout: loss and every gradient."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import pytest
 import torch
+from peft import LoraConfig, get_peft_model
 from torch import Tensor, nn
 
 from mmalign.models.families import ModelFamily
 from mmalign.objectives import PairTerms, parse_objective
 from mmalign.records import MediaRef, text_of, user
-from mmalign.testing.tiny_models import TinyModel, tiny_clip, tiny_llava_onevision, tiny_qwen2_5_vl
+from mmalign.testing.tiny_audio_models import tiny_qwen2_5_omni, tiny_qwen2_audio, tiny_sound
+from mmalign.testing.tiny_models import (
+    TinyModel,
+    tiny_clip,
+    tiny_image,
+    tiny_llava_onevision,
+    tiny_qwen2_5_vl,
+)
+from mmalign.testing.tiny_vision_models import tiny_qwen3_vl, tiny_smolvlm
 from mmalign.training.forward import Layout, Row, completion_hidden, completion_ids
 from mmalign.training.logprobs import ReferenceHidden, score_tokens
 
 FAMILIES: dict[str, Callable[[], TinyModel]] = {
     "llava_onevision": tiny_llava_onevision,
     "qwen2_5_vl": tiny_qwen2_5_vl,
+    "qwen3_vl": tiny_qwen3_vl,
+    "smolvlm": tiny_smolvlm,
+    "qwen2_audio": tiny_qwen2_audio,
+    "qwen2_5_omni": tiny_qwen2_5_omni,
 }
+SHOWN: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
+    "clip": (("video",), ("video",)),
+    "sound": (("audio",), ("audio",)),
+    "picture and sound": (("image", "audio"), ("image", "audio")),
+    "clip and sound": (("video", "audio"), ("audio", "video")),
+    "unlike": (("audio", "image", "audio"), ("video",)),
+}
+"""Media of the first and of the second prompt."""
+SHOWN_TO = {"qwen2_audio": "sound", "qwen2_5_omni": "clip and sound"}
+CASES = [
+    *((name, SHOWN_TO.get(name, "clip")) for name in FAMILIES),
+    *(("qwen2_5_omni", kind) for kind in ("clip", "sound", "picture and sound", "unlike")),
+]
 PAIRS = (
     ("what colour is the circle?", "red.", "it is the blue square that moves to the left."),
     (
@@ -27,13 +54,37 @@ PAIRS = (
 )
 
 
-def rows_of(tiny: TinyModel) -> list[Row]:
-    """Two prompts of unequal length with two branches of unequal length each, in one batch."""
+LISTS = (
+    (*PAIRS[0], "two.", "no, it does not."),
+    (*PAIRS[1], "the tone."),
+)
+
+
+def medium(kind: str, *, num_frames: int, seed: int) -> Any:
+    if kind == "audio":
+        return tiny_sound(0.3 + 0.07 * seed, seed=seed)
+    return tiny_clip(num_frames=num_frames, seed=seed) if kind == "video" else tiny_image(seed=seed)
+
+
+def rows_of(
+    tiny: TinyModel,
+    asked: Sequence[tuple[str, ...]] = PAIRS,
+    *,
+    shown: str | None = None,
+    num_frames: Sequence[int] = (4, 4),
+    seed: int = 0,
+) -> list[Row]:
+    """Two prompts of unequal length with branches of unequal length each, in one batch."""
     rows = []
-    for index, (question, *answers) in enumerate(PAIRS):
-        messages = (user(question, MediaRef(kind="video", uri="in memory")),)
-        clip = tiny_clip(num_frames=4, seed=index)
-        prompt = tiny.family.encode_prompt(tiny.processor, messages, [clip])
+    for index, (question, *answers) in enumerate(asked):
+        kinds = SHOWN[shown or SHOWN_TO.get(tiny.family.name, "clip")][index]
+        refs = [MediaRef.model_validate({"kind": kind, "uri": "in memory"}) for kind in kinds]
+        messages = (user(question, *refs),)
+        media = [
+            medium(kind, num_frames=num_frames[index], seed=seed + index + place)
+            for place, kind in enumerate(kinds)
+        ]
+        prompt = tiny.family.encode_prompt(tiny.processor, messages, media)
         branches = tuple(
             tiny.family.encode_completion(tiny.processor, messages, (text_of(answer),))
             for answer in answers
@@ -83,9 +134,9 @@ def gradients(model: nn.Module, loss: Tensor) -> dict[str, Tensor]:
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=["float32", "float64"])
 @pytest.mark.parametrize("checkpointing", [False, True], ids=["plain memory", "checkpointing"])
-@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize(("name", "shown"), CASES)
 def test_branch_layout_equals_plain_layout(
-    name: str, checkpointing: bool, dtype: torch.dtype
+    name: str, shown: str, checkpointing: bool, dtype: torch.dtype
 ) -> None:
     tiny = FAMILIES[name]()
     model = tiny.model.to(dtype).train()  # type: ignore[arg-type]  # stubs take no dtype
@@ -103,7 +154,7 @@ def test_branch_layout_equals_plain_layout(
             ),
             row.branches,
         )
-        for row in rows_of(tiny)
+        for row in rows_of(tiny, shown=shown)
     ]
     plain_loss = rrpo_of(model, tiny.family, rows, "plain")
     plain = gradients(model, plain_loss)
@@ -121,6 +172,42 @@ def test_branch_layout_equals_plain_layout(
         if gradient.norm() > 1e-6 * norm:
             difference = (branch[parameter] - gradient).norm() / gradient.norm()
             assert difference < tolerance * 100, parameter
+
+
+@pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated")  # asked by PEFT
+@pytest.mark.parametrize("checkpointing", [False, True], ids=["plain memory", "checkpointing"])
+@pytest.mark.parametrize("name", FAMILIES)
+def test_adapters_learn_the_same_from_lists_of_unequal_size(name: str, checkpointing: bool) -> None:
+    """Four and three branches; LLaVA-OneVision's class takes no clips of unequal length."""
+    tiny = FAMILIES[name]()
+    targets = tiny.family.language_linears(tiny.model)
+    with torch.random.fork_rng(devices=()):
+        torch.manual_seed(0)
+        model = get_peft_model(
+            tiny.model,  # type: ignore[arg-type]  # PEFT's own stub is narrower
+            LoraConfig(target_modules=targets, r=2, init_lora_weights=False),
+        ).train()
+    if checkpointing:
+        tiny.model.activation_checkpointing_enable({"use_reentrant": False})
+    rows = rows_of(tiny, LISTS, num_frames=(4, 4) if name == "llava_onevision" else (4, 7))
+
+    def loss_of(layout: Layout) -> Tensor:
+        hidden = completion_hidden(model, tiny.family, rows, layout=layout)
+        ids = completion_ids(rows)
+        logps = score_tokens(hidden, tiny.family.head(tiny.model), ids, chunk_size=8).logps
+        return (logps * torch.linspace(-1.0, 1.0, len(ids))).mean()
+
+    plain_loss = loss_of("plain")
+    plain = gradients(model, plain_loss)
+    branch_loss = loss_of("branch")
+    branch = gradients(model, branch_loss)
+    assert len(plain) == 2 * len(targets)
+    assert branch_loss.item() == pytest.approx(plain_loss.item(), rel=1e-5)
+    norm = torch.stack([g.norm() for g in plain.values()]).norm()
+    for parameter, gradient in plain.items():
+        if gradient.norm() > 1e-6 * norm:
+            difference = (branch[parameter] - gradient).norm() / gradient.norm()
+            assert difference < 1e-5, parameter
 
 
 @pytest.mark.parametrize("name", FAMILIES)
@@ -142,8 +229,7 @@ def test_branches_do_not_see_each_other(name: str) -> None:
 def test_media_reach_the_answers(name: str) -> None:
     tiny = FAMILIES[name]()
     rows = rows_of(tiny)
-    messages = (user(PAIRS[0][0], MediaRef(kind="video", uri="in memory")),)
-    other = tiny.family.encode_prompt(tiny.processor, messages, [tiny_clip(num_frames=4, seed=9)])
+    other = rows_of(tiny, seed=9)[0].prompt
     with torch.no_grad():
         one = completion_hidden(tiny.model, tiny.family, rows[:1])
         two = completion_hidden(tiny.model, tiny.family, [Row(other, rows[0].branches)])

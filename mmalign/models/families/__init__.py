@@ -19,6 +19,8 @@ from mmalign.models.families.protocol import (
 from mmalign.models.families.qwen2_5_omni import Qwen25Omni
 from mmalign.models.families.qwen2_5_vl import Qwen25VL
 from mmalign.models.families.qwen2_audio import Qwen2Audio
+from mmalign.models.families.qwen3_vl import Qwen3VL
+from mmalign.models.families.smolvlm import SmolVLM
 from mmalign.models.families.sound import sound_rate_hz
 from mmalign.models.families.vision import AUDIO, VIDEO, media_kinds
 
@@ -42,6 +44,8 @@ __all__ = [
 FAMILIES: dict[str, ModelFamily] = {
     "llava_onevision": LlavaOnevision(),
     "qwen2_5_vl": Qwen25VL(),
+    "qwen3_vl": Qwen3VL(),
+    "smolvlm": SmolVLM(),
     "qwen2_audio": Qwen2Audio(),
     "qwen2_5_omni": Qwen25Omni(),
     "causal_lm": CausalLM(),
