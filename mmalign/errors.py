@@ -27,6 +27,7 @@ __all__ = [
     "RunInterruptedError",
     "ShapeError",
     "StoreError",
+    "TrainingMemoryError",
 ]
 
 
@@ -60,6 +61,10 @@ class StoreError(MmalignError, OSError):
 
 class CheckpointError(MmalignError, RuntimeError):
     """A training checkpoint is incomplete or belongs to another run."""
+
+
+class TrainingMemoryError(MmalignError, MemoryError):
+    """A training step does not fit into memory."""
 
 
 class MediaError(MmalignError, OSError):

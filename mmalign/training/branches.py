@@ -9,8 +9,10 @@ from torch import Tensor, nn
 from mmalign.models.families import ModelFamily
 from mmalign.training.config import TrainerConfig
 from mmalign.training.forward import Row, base_model, completion_hidden, completion_ids
-from mmalign.training.logprobs import ReferenceHidden, TokenScores, score_tokens
+from mmalign.training.logprobs import ReferenceHidden, score_tokens
 from mmalign.training.reference import Reference
+from mmalign.training.stored_reference import ReferenceStore
+from mmalign.training.vision_cache import VisionFeatures
 
 __all__ = ["BranchScores", "score_branches"]
 
@@ -33,21 +35,30 @@ def score_branches(
     rows: Sequence[Row],
     config: TrainerConfig,
     *,
-    reference: Reference | None,
+    reference: Reference | ReferenceStore | None,
+    vision: VisionFeatures | None = None,
     with_kl: bool = False,
 ) -> BranchScores:
-    """One forward pass of the policy and, where there is one, of the reference."""
+    """One forward pass of the policy and, where it is computed, of the reference."""
     ids = completion_ids(rows)
-    hidden = completion_hidden(policy, family, rows, layout=config.layout)
+    hidden = completion_hidden(
+        policy,
+        family,
+        rows,
+        layout=config.layout,
+        features=vision.of(rows) if vision else None,
+    )
     chunk_size = config.logps_chunk_size
-    ref_scores: TokenScores | None = None
+    ref_logps: Tensor | None = None
     ref_hidden: ReferenceHidden | None = None
-    if reference is not None:
+    if isinstance(reference, ReferenceStore):
+        ref_logps = reference.logps(rows)
+    elif reference is not None:
         ref_hidden = ReferenceHidden(reference.hidden(rows, layout=config.layout), reference.head)
         with torch.no_grad():
-            ref_scores = score_tokens(
+            ref_logps = score_tokens(
                 ref_hidden.hidden, ref_hidden.head, ids, chunk_size=chunk_size
-            )
+            ).logps
     scores = score_tokens(
         hidden,
         family.head(base_model(policy)),
@@ -58,6 +69,6 @@ def score_branches(
     sizes = [int(branch.mask.sum()) for row in rows for branch in row.branches]
     return BranchScores(
         logps=torch.split(scores.logps, sizes),
-        ref_logps=torch.split(ref_scores.logps, sizes) if ref_scores else None,
+        ref_logps=None if ref_logps is None else torch.split(ref_logps, sizes),
         kl=None if scores.kl is None else torch.split(scores.kl, sizes),
     )

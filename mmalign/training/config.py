@@ -6,6 +6,7 @@ from pydantic import Field
 
 from mmalign.config import Config
 from mmalign.training.forward import Layout
+from mmalign.training.vision_cache import VisionCache
 
 __all__ = ["LoraSettings", "TrainerConfig"]
 
@@ -84,6 +85,20 @@ class TrainerConfig(Config):
     reference: str = "auto"
     """`auto`: adapter off where there is one, else a frozen copy; `adapter_off`; `copy`; or the
     folder or hub name of a model."""
+    reference_logps: Literal["compute", "store"] = "compute"
+    """store: the reference's log-probabilities are computed once before training, kept on disk and
+    read in every epoch and run; its weights are then not held, or where all are there not loaded.
+    """
+    reference_store: Literal["cache", "run"] = "cache"
+    """Where they are kept: with the user's caches for all runs, or in the run's own folder."""
+    freeze_vision: bool = False
+    """Train all weights but those of the vision tower and its projector."""
+    vision_cache: VisionCache = "none"
+    """How long features of a frozen tower are kept: for a step, in memory, on disk as well."""
+    vision_cache_mb: int = Field(default=2048, ge=0)
+    """Features that are held in memory, the most recently used of them."""
+    group_by_length: bool = False
+    """Put records of similar length into one batch; the order is random all the same."""
     media_memory_mb: int = Field(default=4096, ge=0)
     """Prepared media that stay in memory for the next epoch, or the next question about a clip."""
     disable_dropout: bool = True

@@ -41,6 +41,8 @@ from mmalign.records import (
     text_of,
 )
 from mmalign.records.spans import phrase_ids_of
+from mmalign.training.batching import RecordSize
+from mmalign.training.fingerprints import media_fingerprint, prompt_fingerprint
 from mmalign.training.forward import Row
 
 __all__ = ["Batch", "Encoder", "Example", "ExampleDataset", "collate"]
@@ -121,6 +123,7 @@ class Encoder:
         sampling: Which frames of a clip are seen.
         cache: Decoded frames on disk.
         sizes_only: Never decode; the examples have the right lengths and no media. For planning.
+        with_keys: Name prompts and media by their content, for which files are read.
         keep_bytes: Prepared media that stay in memory, the most recently used of them.
     """
 
@@ -132,6 +135,7 @@ class Encoder:
         *,
         cache: FrameCache | None = None,
         sizes_only: bool = False,
+        with_keys: bool = True,
         keep_bytes: int = 2**32,
     ) -> None:
         self.family = family
@@ -142,10 +146,13 @@ class Encoder:
         self._media: OrderedDict[str, PreparedMedia] = OrderedDict()
         self._num_bytes = 0
         self._keep_bytes = keep_bytes
+        self._with_keys = with_keys
 
-    def for_planning(self) -> "Encoder":
+    def for_planning(self, *, with_keys: bool = False) -> "Encoder":
         """The same encoder without decoding."""
-        return Encoder(self.family, self.processor, self.sampling, sizes_only=True)
+        return Encoder(
+            self.family, self.processor, self.sampling, sizes_only=True, with_keys=with_keys
+        )
 
     def pair(self, pair: PreferencePair) -> Example:
         """A preference pair: chosen branch first, rejected branch second.
@@ -239,7 +246,14 @@ class Encoder:
         self._media[key] = media
         while self._num_bytes > self._keep_bytes and len(self._media) > 1:
             self._num_bytes -= _num_bytes(self._media.popitem(last=False)[1])
-        return self.family.encode_prompt(self.processor, messages, media, tools=tools)
+        encoded = self.family.encode_prompt(self.processor, messages, media, tools=tools)
+        if not self._with_keys:
+            return encoded
+        return replace(
+            encoded,
+            media_key=media_fingerprint(refs, self.sampling) if refs else "",
+            key=prompt_fingerprint(messages, tools, self.sampling),
+        )
 
     def _decode(self, refs: Sequence[MediaRef]) -> PreparedMedia:
         decoded: list[DecodedMedia] = []
@@ -270,10 +284,23 @@ class Encoder:
 
 
 class ExampleDataset(Dataset[Example]):
-    """Records that are encoded when they are drawn; an error names the record."""
+    """Records that are encoded when they are drawn; an error names the record.
 
-    def __init__(self, records: Sequence[Any], encode: Callable[[Any], Example]) -> None:
+    Args:
+        records: What is learnt from.
+        encode: Makes examples of them.
+        sizes: Planned tokens of each record, where they were counted.
+    """
+
+    def __init__(
+        self,
+        records: Sequence[Any],
+        encode: Callable[[Any], Example],
+        *,
+        sizes: Sequence[RecordSize] | None = None,
+    ) -> None:
         self.records = records
+        self.sizes = sizes
         self._encode = encode
 
     def __len__(self) -> int:

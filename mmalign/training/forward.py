@@ -74,7 +74,12 @@ def completion_ids(rows: Sequence[Row]) -> Tensor:
 
 
 def completion_hidden(
-    model: nn.Module, family: ModelFamily, rows: Sequence[Row], *, layout: Layout = "branch"
+    model: nn.Module,
+    family: ModelFamily,
+    rows: Sequence[Row],
+    *,
+    layout: Layout = "branch",
+    features: Sequence[Tensor] | None = None,
 ) -> Tensor:
     """Hidden states that predict the scored tokens of all branches.
 
@@ -85,17 +90,26 @@ def completion_hidden(
         layout: `branch` forwards [prompt | branch 1 | branch 2 ...] as one sequence in which a
             branch sees the prompt and itself; `plain` forwards [prompt | branch] for each branch
             with transformers' own forward, mask and positions. Both give the same numbers.
+        features: What the tower gives for the media of each row that has any; None runs it. The
+            plain layout, in which the model reads pixels, takes none.
 
     Returns:
         [N, H] in the order of `completion_ids`.
     """
     base = base_model(model)
     if layout == "plain":
+        if features is not None:
+            raise ConfigError("the plain layout reads pixels, found features; use layout: branch")
         return _plain_hidden(base, family, rows)
-    return _branch_hidden(base, family, rows)
+    return _branch_hidden(base, family, rows, features)
 
 
-def _branch_hidden(base: PreTrainedModel, family: ModelFamily, rows: Sequence[Row]) -> Tensor:
+def _branch_hidden(
+    base: PreTrainedModel,
+    family: ModelFamily,
+    rows: Sequence[Row],
+    features: Sequence[Tensor] | None,
+) -> Tensor:
     decoder = family.decoder(base)
     _use_branch_attention(decoder)
     device = rows[0].prompt.input_ids.device
@@ -108,17 +122,16 @@ def _branch_hidden(base: PreTrainedModel, family: ModelFamily, rows: Sequence[Ro
     ids = torch.cat([prompts, _pad([torch.cat(_tails(row)) for row in rows])], dim=1)
     positions = _positions(base, family, rows)
     inputs: dict[str, Any] = {"inputs_embeds": family.embed_tokens(base)(ids)}
-    media = family.join_media([row.prompt.media for row in rows])
-    if media:
-        features = family.media_embeds(base, media)
+    found = _media_features(base, family, rows, features)
+    if found is not None:
         is_media = _pad([row.prompt.token_types for row in rows]) > 0
-        if int(is_media.sum()) != features.shape[0]:
+        if int(is_media.sum()) != found.shape[0]:
             raise ShapeError(
                 f"the prompts hold {int(is_media.sum())} media tokens, the vision tower gave "
-                f"{features.shape[0]} features"
+                f"{found.shape[0]} features"
             )
         is_media = nn.functional.pad(is_media, (0, ids.shape[1] - prompts.shape[1]))
-        inputs = place_media(inputs["inputs_embeds"], is_media, features)
+        inputs = place_media(inputs["inputs_embeds"], is_media, found)
     hidden: Tensor = decoder(
         **inputs,
         attention_mask=unused_mask(layout),
@@ -132,6 +145,19 @@ def _branch_hidden(base: PreTrainedModel, family: ModelFamily, rows: Sequence[Ro
         for index, row in enumerate(rows)
     ]
     return hidden.flatten(0, 1)[torch.cat(predictors)]
+
+
+def _media_features(
+    base: PreTrainedModel,
+    family: ModelFamily,
+    rows: Sequence[Row],
+    features: Sequence[Tensor] | None,
+) -> Tensor | None:
+    """[M, H] of all rows, those that are given or what the tower makes of the pixels."""
+    if features is not None:
+        return torch.cat(list(features)) if features else None
+    media = family.join_media([row.prompt.media for row in rows])
+    return family.media_embeds(base, media) if media else None
 
 
 def _use_branch_attention(decoder: nn.Module) -> None:

@@ -10,9 +10,11 @@ from torch import Tensor, nn
 
 from mmalign.errors import ConfigError
 from mmalign.models.families import ModelFamily
-from mmalign.training.forward import Layout, Row, base_model, completion_hidden
+from mmalign.training.forward import Layout, Row, base_model, completion_hidden, completion_ids
+from mmalign.training.logprobs import score_tokens
+from mmalign.training.vision_cache import VisionFeatures, same_tower
 
-__all__ = ["Reference", "make_reference"]
+__all__ = ["Reference", "make_reference", "starting_reference"]
 
 
 class Reference:
@@ -22,6 +24,7 @@ class Reference:
         self._model = model
         self._family = family
         self._adapter_off = adapter_off
+        self._vision: VisionFeatures | None = None
 
     @property
     def head(self) -> nn.Module:
@@ -32,7 +35,24 @@ class Reference:
     def hidden(self, rows: Sequence[Row], *, layout: Layout) -> Tensor:
         """[N, H] states that predict the scored tokens, dropout off, without gradient."""
         with _without_adapter(self._model) if self._adapter_off else _in_eval(self._model):
-            return completion_hidden(self._model, self._family, rows, layout=layout)
+            return completion_hidden(
+                self._model,
+                self._family,
+                rows,
+                layout=layout,
+                features=self._vision.of(rows) if self._vision else None,
+            )
+
+    @torch.no_grad()
+    def logps(self, rows: Sequence[Row], *, layout: Layout, chunk_size: int) -> Tensor:
+        """[N] nats of the scored tokens of all branches, dropout off, without gradient."""
+        hidden = self.hidden(rows, layout=layout)
+        return score_tokens(hidden, self.head, completion_ids(rows), chunk_size=chunk_size).logps
+
+    def share(self, vision: VisionFeatures, policy: nn.Module) -> None:
+        """Read features of the policy's tower where the reference's own would give the same."""
+        if same_tower(self._model, policy, self._family):
+            self._vision = vision
 
 
 def make_reference(
@@ -62,6 +82,19 @@ def make_reference(
         device = next(policy.parameters()).device
         frozen, _ = family.load(choice, dtype=dtype, device=str(device))
     return Reference(frozen.requires_grad_(False).eval(), family, adapter_off=False)
+
+
+def starting_reference(
+    policy: nn.Module, family: ModelFamily, choice: str, *, dtype: torch.dtype
+) -> Reference:
+    """The reference that a recipe names, good until the policy's first step: never a copy of it.
+
+    Raises:
+        ConfigError: `adapter_off` without an adapter.
+    """
+    if choice in ("auto", "copy"):
+        return Reference(policy, family, adapter_off=isinstance(policy, PeftModel))
+    return make_reference(policy, family, choice, dtype=dtype)
 
 
 @contextlib.contextmanager

@@ -12,7 +12,7 @@ from torch import nn
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
-    AutoModelForImageTextToText,
+    AutoModelForMultimodalLM,
     PreTrainedModel,
     set_seed,
 )
@@ -30,6 +30,7 @@ from mmalign.records import (
     labelled_of,
     ranked_of,
 )
+from mmalign.training.batching import RecordSize
 from mmalign.training.card import write_model_card
 from mmalign.training.checkpoints import begin_run, is_finished, mark_finished
 from mmalign.training.config import LoraSettings, TrainerConfig
@@ -44,10 +45,18 @@ from mmalign.training.plan import (
     plan_table,
 )
 from mmalign.training.preference import PreferenceTrainer
-from mmalign.training.reference import make_reference
+from mmalign.training.reference import make_reference, starting_reference
+from mmalign.training.stored_reference import (
+    ReferenceStore,
+    missing_examples,
+    reference_parts,
+    refuse_unfit,
+    store_folder,
+)
 from mmalign.training.supervised import SupervisedTrainer
-from mmalign.training.trainer import AlignmentTrainer
+from mmalign.training.trainer import AlignmentTrainer, ObjectiveTrainer
 from mmalign.training.unpaired import UnpairedTrainer
+from mmalign.training.vision_cache import freeze_vision
 
 __all__ = ["TrainingRecord", "plan_training", "train", "with_adapter"]
 
@@ -92,6 +101,8 @@ def train(
     if not records:
         raise ConfigError(f"{output_dir}: there are no records to train on; look at the funnel")
     _require_launched_processes()
+    if trainer.reference_logps == "store":
+        refuse_unfit(objective, trainer, output_dir)
     records = _units(records, objective)
     manifest = _manifest(model_name_or_path, records, objective, trainer, lora, media)
     resume_from = begin_run(output_dir, manifest)
@@ -106,18 +117,19 @@ def train(
         family, processor, media, cache=cache, keep_bytes=trainer.media_memory_mb * 2**20
     )
     model.config.use_cache = False
-    policy = with_adapter(model, family, lora)
+    policy = _trainable(model, family, trainer, lora)
     plan = _plan(policy, records, encoder, trainer, objective)
     if int(os.environ.get("RANK", "0")) == 0:
         plan.save(output_dir / "plan.json")
         (console or Console()).print(plan_table(plan))
-    kept = fits(plan, over_length=trainer.over_length)
-    dataset = ExampleDataset(
-        [record for record in records if record.id in kept], _encode(encoder, objective)
-    )
+    dataset = _dataset(records, plan, encoder, trainer, objective)
     loop = _make_trainer(
         policy, family, processor, dataset, objective, trainer, output_dir, manifest, dtype
     )
+    if isinstance(loop, ObjectiveTrainer) and trainer.reference_logps == "store":
+        loop.reference = _stored_reference(
+            loop, dataset, encoder, objective, model_name_or_path, output_dir, dtype
+        )
     loop.train(resume_from_checkpoint=str(resume_from) if resume_from else None)
     loop.save_model(str(output_dir))
     if loop.is_world_process_zero():
@@ -125,6 +137,7 @@ def train(
         write_model_card(
             output_dir,
             base_model=model_name_or_path,
+            model_class=type(base_model(policy)).__name__,
             method=objective.name if objective else "sft",
             settings=objective.config if objective else None,
             trainer=trainer,
@@ -152,7 +165,7 @@ def _make_trainer(
         return SupervisedTrainer(policy, family, processor, dataset, trainer, output_dir, manifest)
     reference = (
         make_reference(policy, family, trainer.reference, dtype=dtype)
-        if _needs_reference(objective)
+        if _needs_reference(objective) and trainer.reference_logps == "compute"
         else None
     )
     loops: dict[Unit, type[PreferenceTrainer | UnpairedTrainer | ListwiseTrainer]] = {
@@ -173,6 +186,59 @@ def _make_trainer(
     )
 
 
+def _dataset(
+    records: Sequence[TrainingRecord],
+    plan: Plan,
+    encoder: Encoder,
+    trainer: TrainerConfig,
+    objective: ChosenObjective | None,
+) -> ExampleDataset:
+    """The records that fit, with the tokens that were counted."""
+    kept = fits(plan, over_length=trainer.over_length)
+    sizes = {
+        count.id: RecordSize(count.media_tokens + count.text_tokens, count.completion_tokens)
+        for count in plan.counts
+    }
+    fitting = [record for record in records if record.id in kept]
+    return ExampleDataset(
+        fitting, _encode(encoder, objective), sizes=[sizes[record.id] for record in fitting]
+    )
+
+
+def _stored_reference(
+    loop: ObjectiveTrainer,
+    dataset: ExampleDataset,
+    encoder: Encoder,
+    objective: ChosenObjective | None,
+    model_name_or_path: str,
+    output_dir: Path,
+    dtype: torch.dtype,
+) -> ReferenceStore:
+    """The reference's numbers of all records; those that are missing are computed first."""
+    trainer, accelerator = loop.config, loop.accelerator
+    of_policy = trainer.reference in ("auto", "copy", "adapter_off")
+    weights = model_name_or_path if of_policy else trainer.reference
+    parts = reference_parts(loop.policy, encoder.processor, weights, trainer)
+    store = ReferenceStore(store_folder(parts, trainer.reference_store, output_dir), parts)
+    planner = encoder.for_planning(with_keys=True)
+    planned = ExampleDataset(dataset.records, _encode(planner, objective))
+    missing = missing_examples(store, (planned[index] for index in range(len(planned))))
+    share = missing[accelerator.process_index :: accelerator.num_processes]
+    if share:
+        reference = starting_reference(loop.policy, loop.family, trainer.reference, dtype=dtype)
+        if loop.vision is not None:
+            reference.share(loop.vision, loop.policy)
+        for row in (row.to(loop.args.device) for index in share for row in dataset[index].rows):
+            logps = reference.logps(
+                [row], layout=trainer.layout, chunk_size=trainer.logps_chunk_size
+            )
+            store.put(row, logps)
+        store.flush()
+    accelerator.wait_for_everyone()
+    store.refresh()
+    return store
+
+
 def plan_training(
     model_name_or_path: str,
     records: Sequence[TrainingRecord],
@@ -185,14 +251,14 @@ def plan_training(
     """What `train` would count and predict, without the weights."""
     family = family_of(model_name_or_path)
     config = AutoConfig.from_pretrained(model_name_or_path)
-    model_class = (
-        AutoModelForCausalLM if family.name == "causal_lm" else AutoModelForImageTextToText
-    )
+    config = getattr(config, "thinker_config", config)  # what speaks is not trained
+    model_class = AutoModelForCausalLM if family.name == "causal_lm" else AutoModelForMultimodalLM
     with torch.device("meta"):
         empty: PreTrainedModel = model_class.from_config(config)  # type: ignore[no-untyped-call]  # transformers
     records = _units(records, objective)
     encoder = Encoder(family, processor_of(model_name_or_path), media)
-    return _plan(with_adapter(empty, family, lora), records, encoder, trainer, objective)
+    policy = _trainable(empty, family, trainer, lora)
+    return _plan(policy, records, encoder, trainer, objective)
 
 
 def _plan(
@@ -203,8 +269,10 @@ def _plan(
     objective: ChosenObjective | None,
 ) -> Plan:
     counts, broken = count_all(records, _encode(encoder.for_planning(), objective))
-    copies = trainer.reference != "adapter_off" and not (
-        trainer.reference == "auto" and isinstance(policy, PeftModel)
+    copies = (
+        trainer.reference_logps == "compute"
+        and trainer.reference != "adapter_off"
+        and not (trainer.reference == "auto" and isinstance(policy, PeftModel))
     )
     memory = estimate_memory(
         base_model(policy),
@@ -244,6 +312,15 @@ def _units(
 
 def _needs_reference(objective: ChosenObjective | None) -> bool:
     return objective is not None and bool(objective.objective.needs & {"ref_logps", "token_kl"})
+
+
+def _trainable(
+    model: nn.Module, family: ModelFamily, trainer: TrainerConfig, lora: LoraSettings | None
+) -> nn.Module:
+    policy = with_adapter(model, family, lora)
+    if trainer.freeze_vision:
+        freeze_vision(policy, family)
+    return policy
 
 
 def with_adapter(model: nn.Module, family: ModelFamily, lora: LoraSettings | None) -> nn.Module:

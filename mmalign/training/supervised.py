@@ -16,7 +16,13 @@ class SupervisedTrainer(AlignmentTrainer):
     def item_losses(self, batch: Batch) -> ItemLosses:
         """Negative log-likelihood summed over the answers' tokens."""
         rows = batch.rows
-        hidden = completion_hidden(self.policy, self.family, rows, layout=self.config.layout)
+        hidden = completion_hidden(
+            self.policy,
+            self.family,
+            rows,
+            layout=self.config.layout,
+            features=self.vision.of(rows) if self.vision else None,
+        )
         scores = score_tokens(
             hidden,
             self.family.head(base_model(self.policy)),

@@ -11,17 +11,22 @@ from typing import Any
 import torch
 from accelerate.utils import gather_object
 from torch import Tensor, nn
+from torch.utils.data import Sampler
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from mmalign.errors import ConfigError
 from mmalign.models.families import ModelFamily
 from mmalign.objectives import ChosenObjective
+from mmalign.training.batching import LengthGroups, padding_of
 from mmalign.training.branches import BranchScores, score_branches
 from mmalign.training.checkpoints import finish_checkpoint
 from mmalign.training.config import TrainerConfig
 from mmalign.training.examples import Batch, Example, ExampleDataset, collate
 from mmalign.training.forward import Row, call_through
+from mmalign.training.out_of_memory import explain_memory
 from mmalign.training.reference import Reference
+from mmalign.training.stored_reference import ReferenceStore
+from mmalign.training.vision_cache import shared_features
 
 __all__ = ["AlignmentTrainer", "ItemLosses", "ObjectiveTrainer"]
 
@@ -61,6 +66,17 @@ class AlignmentTrainer(Trainer):
         self._metrics: dict[str, list[tuple[float, int]]] = defaultdict(list)
         if config.disable_dropout:
             _disable_dropout(model)
+        self.vision = shared_features(
+            model,
+            family,
+            processor,
+            keep=config.vision_cache,
+            max_bytes=config.vision_cache_mb * 2**20,
+            plain_layout=config.layout == "plain",
+            with_dropout=not config.disable_dropout,
+        )
+        self._num_encoded = 0
+        self._sizes = dataset.sizes or ()
         super().__init__(
             model=model,
             args=training_arguments(config, output_dir),
@@ -88,9 +104,33 @@ class AlignmentTrainer(Trainer):
         self, epoch_iterator: Iterator[Batch], num_batches: int, device: torch.device
     ) -> tuple[list[Batch], Tensor]:
         """The micro-batches of one step and the number of units in them, over all processes."""
+        if self.vision is not None:
+            self.vision.begin_step()
         batches, _ = super().get_batch_samples(epoch_iterator, num_batches, device)
         units = torch.tensor(sum(self.num_units(batch) for batch in batches), device=device)
         return batches, self.accelerator.gather(units).sum()
+
+    def training_step(
+        self, model: nn.Module, inputs: Any, num_items_in_batch: Tensor | int | None = None
+    ) -> Tensor:
+        """Forward and backward pass of one micro-batch.
+
+        Raises:
+            TrainingMemoryError: It does not fit into memory.
+        """
+        with explain_memory(inputs.examples, self.config):
+            return super().training_step(model, inputs, num_items_in_batch)
+
+    def _get_train_sampler(self, train_dataset: Any = None) -> Sampler[int] | None:
+        """Records of similar length together, where the recipe says so; else any order."""
+        if not self.config.group_by_length:
+            return super()._get_train_sampler(train_dataset)
+        return LengthGroups(
+            self._sizes,
+            batch_size=self.args.train_batch_size,
+            num_processes=self.args.world_size,
+            seed=self.config.seed,
+        )
 
     def _prepare_inputs(self, inputs: Any) -> Batch:  # type: ignore[override]  # not a dict
         """A Batch moves itself; transformers' version wants a dict."""
@@ -114,6 +154,7 @@ class AlignmentTrainer(Trainer):
         total: Tensor
         total, metrics = call_through(model, unwrapped, self._total_and_metrics, inputs)
         self._record(inputs.examples, metrics)
+        self._record_work(inputs.rows)
         # DistributedDataParallel averages gradients over processes; the sum is what is meant.
         share: Tensor = total * (self.accelerator.num_processes / num_items_in_batch)
         return share
@@ -144,9 +185,18 @@ class AlignmentTrainer(Trainer):
                             (value, 1)
                         )
 
+    def _record_work(self, rows: Sequence[Row]) -> None:
+        padding = padding_of(rows, layout=self.config.layout)
+        wasted = padding.num_positions - padding.num_tokens
+        self._metrics["padding_share"].append((wasted, padding.num_positions))
+        if self.vision is not None:
+            encoded = self.vision.num_encoded - self._num_encoded
+            self._num_encoded += encoded
+            self._metrics["vision/encoder_calls"].append((encoded, 1))
+
     def _drain_metrics(self) -> dict[str, float]:
         own = {
-            name: (math.fsum(v for v, _ in pairs), len(pairs))
+            name: (math.fsum(value for value, _ in pairs), sum(count for _, count in pairs))
             for name, pairs in self._metrics.items()
         }
         self._metrics.clear()
@@ -166,25 +216,28 @@ class ObjectiveTrainer(AlignmentTrainer):
         model: nn.Module,
         *args: Any,
         objective: ChosenObjective,
-        reference: Reference | None,
+        reference: Reference | ReferenceStore | None,
         **kwargs: Any,
     ) -> None:
         self.objective: ChosenObjective = objective
         self.reference = reference
         super().__init__(model, *args, **kwargs)
+        if self.vision is not None and isinstance(reference, Reference):
+            reference.share(self.vision, model)
 
     def num_units(self, batch: Batch) -> int:
         """Records: pairs, responses or lists."""
         return len(batch.examples)
 
     def score_branches(self, rows: Sequence[Row]) -> BranchScores:
-        """One forward pass of the policy and, where there is one, of the reference."""
+        """One forward pass of the policy and, where it is computed, of the reference."""
         return score_branches(
             self.policy,
             self.family,
             rows,
             self.config,
             reference=self.reference,
+            vision=self.vision,
             with_kl="token_kl" in self.objective.objective.needs,
         )
 
