@@ -45,6 +45,11 @@ _KINDS = {
     "two pictures": "several media",
     "two clips": "several media",
     "mixed": "several media",
+    "sound": "sound",
+    "two sounds": "several media",
+    "picture and sound": "several media",
+    "sound and clip": "several media",
+    "everything": "several media",
 }
 """Prompts of tests/models/test_families.py by what they prove."""
 _MODALITIES = ("text", "picture", "video", "several media", "sound")

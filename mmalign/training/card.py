@@ -21,6 +21,7 @@ def write_model_card(
     output_dir: Path,
     *,
     base_model: str,
+    model_class: str,
     method: str,
     settings: Config | None,
     trainer: TrainerConfig,
@@ -28,7 +29,19 @@ def write_model_card(
     records: Sequence[PreferencePair | LabelledResponse | RankedResponses | Sample],
     results: Mapping[str, Any],
 ) -> None:
-    """Write README.md with front matter, how to load, training table, origin of the data."""
+    """Write README.md with front matter, how to load, training table, origin of the data.
+
+    Args:
+        output_dir: Gets the file.
+        base_model: Folder or hub name that training began with.
+        model_class: Class of transformers that loads it.
+        method: Name of the objective.
+        settings: Of the objective.
+        trainer: Optimiser and batches.
+        lora: Adapter, if there is one.
+        records: What was learnt from.
+        results: Metrics at the end.
+    """
     front = {
         "base_model": base_model,
         "library_name": "peft" if lora else "transformers",
@@ -37,7 +50,7 @@ def write_model_card(
     blocks = [
         "---\n" + yaml.safe_dump(front, sort_keys=False).strip() + "\n---",
         f"# {output_dir.resolve().parent.name}: {method} on {Path(base_model).name}",
-        _quick_start(base_model, with_adapter=lora is not None),
+        _quick_start(base_model, model_class, with_adapter=lora is not None),
         "## Training\n\n" + _table(_training_rows(method, settings, trainer, lora, results)),
         "## Origin of the data\n\n" + _table(_origins(records)),
         "## Versions\n\n" + _table([(name, version(name)) for name in _PACKAGES]),
@@ -45,17 +58,17 @@ def write_model_card(
     (output_dir / "README.md").write_text("\n\n".join(blocks) + "\n", encoding="utf-8")
 
 
-def _quick_start(base_model: str, *, with_adapter: bool) -> str:
-    lines = ["## Load it", "", "```python", "from transformers import AutoModelForImageTextToText"]
+def _quick_start(base_model: str, model_class: str, *, with_adapter: bool) -> str:
+    lines = ["## Load it", "", "```python", f"from transformers import {model_class}"]
     if with_adapter:
         lines += [
             "from peft import PeftModel",
             "",
-            f'base = AutoModelForImageTextToText.from_pretrained("{base_model}")',
+            f'base = {model_class}.from_pretrained("{base_model}")',
             'model = PeftModel.from_pretrained(base, "path/to/this/folder")',
         ]
     else:
-        lines += ["", 'model = AutoModelForImageTextToText.from_pretrained("path/to/this/folder")']
+        lines += ["", f'model = {model_class}.from_pretrained("path/to/this/folder")']
     return "\n".join([*lines, "```"])
 
 

@@ -1,6 +1,8 @@
 """Models that hear: what becomes of a sound, and what is refused."""
 
+import asyncio
 import json
+import wave
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,10 +15,12 @@ from torch import Tensor
 from torch.testing import assert_close
 
 from mmalign.errors import CapabilityError, RecordError
-from mmalign.media import AudioClip, VideoClip, convert_audio
+from mmalign.media import AudioClip, FrameSampling, VideoClip, convert_audio
 from mmalign.models.families import AUDIO, EncodedPrompt, family_of, media_kinds
 from mmalign.models.families.sound import FEATURE_MASK, FEATURES, sound_token_count
-from mmalign.records import MediaRef, user
+from mmalign.models.local import TransformersChatModel
+from mmalign.models.protocol import Sampling
+from mmalign.records import MediaRef, text_of, user
 from mmalign.testing.tiny_audio_models import TINY_AUDIO_MODELS, tiny_sound
 from mmalign.testing.tiny_models import TinyModel, tiny_clip, tiny_image
 
@@ -188,6 +192,37 @@ def test_sound_inside_a_clip_is_refused(omni: TinyModel) -> None:
     built.processor.load_audio_from_video = True
     with pytest.raises(CapabilityError, match="give the sound as an audio part of the message"):
         encode(built, [tiny_clip(2)])
+
+
+def test_model_in_this_process_answers_about_a_file(hearing: TinyModel, tmp_path: Path) -> None:
+    """At 8 kHz in two channels; its score is that of the sound, converted, in memory."""
+    stereo = tiny_sound(0.4, rate_hz=8_000, num_channels=2)
+    samples = (stereo.waveform.T * 32767).round().astype("<i2")
+    with wave.open(str(tmp_path / "a.wav"), "wb") as file:
+        file.setnchannels(2)
+        file.setsampwidth(2)
+        file.setframerate(8_000)
+        file.writeframes(samples.tobytes())
+    asked = [user("What is it?", MediaRef(kind="audio", uri=str(tmp_path / "a.wav")))]
+
+    async def ask() -> tuple[frozenset[str], Sequence[float], int]:
+        chat = TransformersChatModel(
+            hearing.model, hearing.processor, hearing.family, FrameSampling(num_frames=4)
+        )
+        try:
+            scored = await chat.score(asked, "a")
+            (drawn,) = await chat.generate(asked, sampling=Sampling(max_completion_length=2))
+            return chat.capabilities, scored.logprobs, drawn.usage.completion_tokens
+        finally:
+            await chat.close()
+
+    capabilities, logprobs, num_drawn = asyncio.run(ask())
+    assert "audio" in capabilities
+    assert num_drawn > 0
+    heard = AudioClip(samples.T.astype(np.float32) / 32768, 8_000)
+    expected = last_logits(hearing, encode(hearing, [heard])).log_softmax(-1)
+    answer = hearing.family.encode_completion(hearing.processor, asked, [text_of("a")])
+    assert logprobs[0] == pytest.approx(expected[answer.input_ids[0]].item(), abs=1e-4)
 
 
 def test_thinker_of_a_whole_checkpoint_loads(omni: TinyModel, tmp_path: Path) -> None:

@@ -171,7 +171,7 @@ def test_branch_layout_equals_plain_layout(
     for parameter, gradient in plain.items():
         if gradient.norm() > 1e-6 * norm:
             difference = (branch[parameter] - gradient).norm() / gradient.norm()
-            assert difference < tolerance * 100, parameter
+            assert difference < tolerance, parameter
 
 
 @pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated")  # asked by PEFT
@@ -184,7 +184,7 @@ def test_adapters_learn_the_same_from_lists_of_unequal_size(name: str, checkpoin
     with torch.random.fork_rng(devices=()):
         torch.manual_seed(0)
         model = get_peft_model(
-            tiny.model,  # type: ignore[arg-type]  # PEFT's own stub is narrower
+            tiny.model,
             LoraConfig(target_modules=targets, r=2, init_lora_weights=False),
         ).train()
     if checkpointing:
