@@ -6,28 +6,32 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Self
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from mmalign.errors import MmalignError, RecordError
+from mmalign.errors import CapabilityError, MmalignError, RecordError
 from mmalign.media import (
     FrameCache,
     FrameSampling,
-    load_audio,
-    load_image,
-    load_video,
+    VideoInfo,
+    audio_num_samples,
     probe,
     sample_indices,
 )
 from mmalign.models.families import (
+    AUDIO,
     VIDEO,
-    DecodedMedia,
     EncodedCompletion,
     EncodedPrompt,
     ModelFamily,
     PreparedMedia,
+    WritesClips,
+    sound_rate_hz,
 )
+from mmalign.models.reading import read_media
 from mmalign.records import (
     LabelledResponse,
     MediaPart,
@@ -256,31 +260,51 @@ class Encoder:
         )
 
     def _decode(self, refs: Sequence[MediaRef]) -> PreparedMedia:
-        decoded: list[DecodedMedia] = []
-        for ref in refs:
-            if ref.kind == "video":
-                decoded.append(load_video(ref, self.sampling, cache=self._cache))
-            else:
-                decoded.append(load_audio(ref) if ref.kind == "audio" else load_image(ref))
+        decoded = read_media(self.processor, refs, self.sampling, cache=self._cache)
         return self.family.prepare_media(self.processor, decoded)
 
     def _measure(self, refs: Sequence[MediaRef]) -> PreparedMedia:
-        """Token counts of clips by arithmetic; pictures and sound are small enough to decode."""
-        if any(ref.kind != "video" for ref in refs):
+        """Token counts of clips and sounds by arithmetic; pictures are small enough to decode."""
+        if any(ref.kind == "image" for ref in refs):
             return self._decode(refs)
-        counts = []
-        for ref in refs:
+        kinds = tuple(VIDEO if ref.kind == "video" else AUDIO for ref in refs)
+        counts = tuple(map(self._num_tokens, refs))
+        texts: tuple[str, ...] = ()
+        if isinstance(self.family, WritesClips):
+            texts = tuple(map(self._clip_text, refs, counts))
+        return PreparedMedia({}, kinds, counts, texts)
+
+    def _num_tokens(self, ref: MediaRef) -> int:
+        """Of a clip or a sound, from the header of its file."""
+        if ref.kind == "audio":
+            num_frames = audio_num_samples(ref, sample_rate_hz=sound_rate_hz(self.processor))
+            height = width = 1
+        else:
             info = probe(ref.uri)
-            start_s, end_s = ref.start_s or 0.0, min(ref.end_s or info.duration_s, info.duration_s)
-            num_source = max(1, round((end_s - start_s) * info.fps))
+            num_frames = len(self._times_s(ref, info))
             height, width = self.sampling.resize or (info.height, info.width)
-            num_frames = len(sample_indices(num_source, info.fps, self.sampling))
-            counts.append(
-                self.family.media_token_count(
-                    self.processor, "video", num_frames=num_frames, height=height, width=width
-                )
+        try:
+            return self.family.media_token_count(
+                self.processor, ref.kind, num_frames=num_frames, height=height, width=width
             )
-        return PreparedMedia({}, (VIDEO,) * len(refs), tuple(counts))
+        except CapabilityError as error:
+            raise CapabilityError(f"{ref.uri}: {error}") from error
+
+    def _clip_text(self, ref: MediaRef, num_tokens: int) -> str:
+        assert isinstance(self.family, WritesClips)
+        info = probe(ref.uri)
+        return self.family.clip_text(
+            self.processor,
+            num_tokens=num_tokens,
+            timestamps_s=self._times_s(ref, info),
+            fps=info.fps,
+        )
+
+    def _times_s(self, ref: MediaRef, info: VideoInfo) -> npt.NDArray[np.float64]:
+        """[F] of the frames that will be seen, if they stand at the source's mean rate."""
+        start_s, end_s = ref.start_s or 0.0, min(ref.end_s or info.duration_s, info.duration_s)
+        num_source = max(1, round((end_s - start_s) * info.fps))
+        return start_s + sample_indices(num_source, info.fps, self.sampling) / info.fps
 
 
 class ExampleDataset(Dataset[Example]):

@@ -15,6 +15,7 @@ from mmalign.models.families.protocol import (
     EncodedPrompt,
     ModelFamily,
     PreparedMedia,
+    WritesClips,
 )
 from mmalign.models.families.qwen2_5_omni import Qwen25Omni
 from mmalign.models.families.qwen2_5_vl import Qwen25VL
@@ -33,6 +34,7 @@ __all__ = [
     "EncodedPrompt",
     "ModelFamily",
     "PreparedMedia",
+    "WritesClips",
     "family_for",
     "family_of",
     "media_kinds",

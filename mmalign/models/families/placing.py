@@ -21,8 +21,9 @@ def place_media(embeds: Tensor, is_media: Tensor, features: Tensor) -> dict[str,
     placed = embeds.masked_scatter(is_media[..., None], features[:, :width])
     if features.shape[-1] == width:
         return {"inputs_embeds": placed}
+    layers = range(width, features.shape[-1], width)
     return {
         "inputs_embeds": placed,
         "visual_pos_masks": is_media,
-        "deepstack_visual_embeds": list(features[:, width:].split(width, dim=-1)),
+        "deepstack_visual_embeds": [features[:, start : start + width] for start in layers],
     }

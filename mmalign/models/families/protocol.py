@@ -2,9 +2,10 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
@@ -12,7 +13,14 @@ from transformers import PreTrainedModel
 from mmalign.media import AudioClip, VideoClip
 from mmalign.records import Message
 
-__all__ = ["DecodedMedia", "EncodedCompletion", "EncodedPrompt", "ModelFamily", "PreparedMedia"]
+__all__ = [
+    "DecodedMedia",
+    "EncodedCompletion",
+    "EncodedPrompt",
+    "ModelFamily",
+    "PreparedMedia",
+    "WritesClips",
+]
 
 DecodedMedia = VideoClip | AudioClip | np.ndarray[Any, np.dtype[np.uint8]]
 """A clip, a sound, or a picture [H, W, 3]."""
@@ -195,5 +203,28 @@ class ModelFamily(Protocol):
 
         Raises:
             CapabilityError: The model has no tokens for it, or would not take it whole.
+        """
+        ...
+
+
+@runtime_checkable
+class WritesClips(Protocol):
+    """A family that writes more into a prompt for a clip than its token repeated."""
+
+    def clip_text(
+        self,
+        processor: Any,
+        *,
+        num_tokens: int,
+        timestamps_s: npt.NDArray[np.float64],
+        fps: float,
+    ) -> str:
+        """What `PreparedMedia.texts` holds for a clip, without its pixels.
+
+        Args:
+            processor: The one that `load` gave.
+            num_tokens: Of the clip, as `media_token_count` says.
+            timestamps_s: [F] of its frames.
+            fps: Mean rate of the source.
         """
         ...

@@ -5,6 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 from transformers import PreTrainedModel
@@ -13,6 +14,7 @@ from mmalign.media import VideoClip
 from mmalign.models.families.loading import bare_model
 from mmalign.models.families.protocol import DecodedMedia, PreparedMedia
 from mmalign.models.families.qwen2_5_vl import Qwen25VL
+from mmalign.models.families.vision import kept_frames
 
 __all__ = ["Qwen3VL"]
 
@@ -61,6 +63,24 @@ class Qwen3VL(Qwen25VL):
         frames = max(num_frames, part.temporal_patch_size)
         num_patches = part.get_num_of_video_patches(frames, height, width)
         return int(num_patches // part.merge_size**2)
+
+    def clip_text(
+        self,
+        processor: Any,
+        *,
+        num_tokens: int,
+        timestamps_s: npt.NDArray[np.float64],
+        fps: float,
+    ) -> str:
+        """Each pair of frames behind the mean of its times."""
+        part = processor.video_processor
+        num_pairs = -(-len(timestamps_s) // part.temporal_patch_size)
+        grid = [num_pairs, part.merge_size, num_tokens // num_pairs * part.merge_size]
+        sizes = {
+            "video_grid_thw": torch.tensor([grid]),
+            "video_metadata": [kept_frames(timestamps_s, fps=fps)],
+        }
+        return str(processor.replace_video_token(sizes, 0))
 
 
 def _twice(clip: VideoClip) -> VideoClip:

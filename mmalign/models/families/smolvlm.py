@@ -4,6 +4,8 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 from transformers import PreTrainedModel
@@ -12,7 +14,7 @@ from transformers.models.smolvlm.image_processing_smolvlm import get_resize_outp
 from mmalign.errors import ConfigError
 from mmalign.models.families.loading import bare_model
 from mmalign.models.families.protocol import DecodedMedia, PreparedMedia
-from mmalign.models.families.vision import process_media
+from mmalign.models.families.vision import kept_frames, process_media
 from mmalign.models.families.vision_family import VisionFamily
 
 __all__ = ["SmolVLM"]
@@ -36,16 +38,18 @@ class SmolVLM(VisionFamily):
         the frames of the longest clip for all.
 
         Raises:
-            ConfigError: The processor pads instead of filling the square.
+            ConfigError: The processor does not resize to the square that the tower takes.
         """
+        side = processor.image_processor.max_image_size["longest_edge"]
         tiles, parts = [], []
         for item in media:
             features, part = process_media(processor, [item], return_tensors="pt")
-            if not features["pixel_attention_mask"].all():
+            height, width = features["pixel_values"].shape[-2:]
+            if (height, width) != (side, side):
                 raise ConfigError(
-                    "the processor pads pictures to the tower's square; mmalign needs them "
-                    "resized to it: set do_resize: true in preprocessor_config.json and "
-                    "video_preprocessor_config.json"
+                    f"the processor makes tiles of {height} x {width} pixels, the tower takes "
+                    f"{side} x {side}; set do_resize: true and one max_image_size in "
+                    f"preprocessor_config.json and video_preprocessor_config.json"
                 )
             tiles.append(features["pixel_values"])
             parts.append(part)
@@ -76,6 +80,22 @@ class SmolVLM(VisionFamily):
         if kind == "video":
             return int(num_frames * processor.image_seq_len)
         return _num_tiles(processor.image_processor, height, width) * int(processor.image_seq_len)
+
+    def clip_text(
+        self,
+        processor: Any,
+        *,
+        num_tokens: int,
+        timestamps_s: npt.NDArray[np.float64],
+        fps: float,
+    ) -> str:
+        """How many frames there are, and each frame behind its time."""
+        num_frames = num_tokens // processor.image_seq_len
+        sizes = {
+            "pixel_values": torch.empty(1, num_frames, 0),
+            "video_metadata": [kept_frames(timestamps_s, fps=fps)],
+        }
+        return str(processor.replace_video_token(sizes, 0))
 
 
 def _num_tiles(part: Any, height: int, width: int) -> int:

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 from transformers.video_utils import VideoMetadata
@@ -24,6 +25,7 @@ __all__ = [
     "encode_chat",
     "in_order",
     "join_orders",
+    "kept_frames",
     "media_kinds",
     "placeholders",
     "process_media",
@@ -102,7 +104,7 @@ def process_media(
             videos=[clip.frames for clip in videos] or None,
             videos_kwargs={
                 "do_sample_frames": False,
-                "video_metadata": [_metadata(clip) for clip in videos],
+                "video_metadata": [kept_frames(c.timestamps_s, fps=c.fps) for c in videos],
                 "input_data_format": "channels_last",
                 **video_options,
             }
@@ -157,10 +159,25 @@ def encode_chat(
 
 def sampled_fps(clip: VideoClip) -> float:
     """Frames per second of the frames that were kept, whatever their order."""
-    span_s = float(np.ptp(clip.timestamps_s)) if len(clip.timestamps_s) else 0.0
-    if span_s <= 0:  # one frame, or one frame frozen
-        return float(clip.fps)
-    return (len(clip.timestamps_s) - 1) / span_s
+    return _kept_fps(clip.timestamps_s, clip.fps)
+
+
+def kept_frames(timestamps_s: npt.NDArray[np.float64], *, fps: float) -> VideoMetadata:
+    """The kept frames as a clip of their own, so that no class thinks of sampling them again.
+
+    They stand at their times on the source's axis, which some classes write into the prompt.
+
+    Args:
+        timestamps_s: [F].
+        fps: Mean rate of the source.
+    """
+    kept_fps = _kept_fps(timestamps_s, fps)
+    return VideoMetadata(
+        total_num_frames=len(timestamps_s),
+        fps=kept_fps,
+        duration=len(timestamps_s) / kept_fps,
+        frames_indices=(timestamps_s * kept_fps).tolist(),
+    )
 
 
 def in_order(
@@ -286,18 +303,8 @@ def _require_same_media(processor: Any, messages: Sequence[Message], media: Prep
             raise RecordError(f"{ref.uri}: the prompt names {ref.kind}, {other} came with it")
 
 
-def _metadata(clip: VideoClip) -> VideoMetadata:
-    """The kept frames as a clip of their own, so that no class thinks of sampling them again.
-
-    They stand at their times on the source's axis, which some classes write into the prompt.
-    """
-    num_frames, height, width, _ = clip.frames.shape
-    fps = sampled_fps(clip)
-    return VideoMetadata(
-        total_num_frames=num_frames,
-        fps=fps,
-        width=width,
-        height=height,
-        duration=num_frames / fps,
-        frames_indices=(clip.timestamps_s * fps).tolist(),
-    )
+def _kept_fps(timestamps_s: npt.NDArray[np.float64], source_fps: float) -> float:
+    span_s = float(np.ptp(timestamps_s)) if len(timestamps_s) else 0.0
+    if span_s <= 0:  # one frame, or one frame frozen
+        return float(source_fps)
+    return (len(timestamps_s) - 1) / span_s
