@@ -5,32 +5,21 @@ from dataclasses import replace
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
-from transformers import (
-    AutoProcessor,
-    LlavaOnevisionForConditionalGeneration,
-    PreTrainedModel,
-)
+from transformers import LlavaOnevisionForConditionalGeneration, PreTrainedModel
 
-from mmalign.models.families.chat import encode_answer, template_render
-from mmalign.models.families.loading import bare_model, linear_names, load_model, load_processor
-from mmalign.models.families.protocol import (
-    DecodedMedia,
-    EncodedCompletion,
-    EncodedPrompt,
-    PreparedMedia,
-)
+from mmalign.models.families.loading import bare_model
+from mmalign.models.families.protocol import DecodedMedia, PreparedMedia
 from mmalign.models.families.vision import (
     IMAGE,
     MEDIA_ORDER,
     VIDEO,
-    encode_chat,
     in_order,
     join_orders,
     process_media,
 )
-from mmalign.records import Message
+from mmalign.models.families.vision_family import VisionFamily
 
 __all__ = ["LlavaOnevision"]
 
@@ -39,31 +28,12 @@ _NUM_FRAMES = "num_frames"
 are then padded behind. No argument of the model's forward."""
 
 
-class LlavaOnevision:
+class LlavaOnevision(VisionFamily):
     """Adapter around `LlavaOnevisionForConditionalGeneration`."""
 
     name = "llava_onevision"
     model_types = frozenset({"llava_onevision"})
-
-    def load(
-        self,
-        path: str,
-        *,
-        dtype: torch.dtype,
-        device: str,
-        revision: str | None = None,
-        attn_implementation: str | None = None,
-    ) -> tuple[PreTrainedModel, Any]:
-        """Model (eval mode) and processor from a folder or hub name."""
-        model = load_model(
-            LlavaOnevisionForConditionalGeneration,
-            path,
-            dtype=dtype,
-            device=device,
-            revision=revision,
-            attn_implementation=attn_implementation,
-        )
-        return model, load_processor(AutoProcessor, path, revision=revision)
+    model_class = LlavaOnevisionForConditionalGeneration
 
     def prepare_media(self, processor: Any, media: Sequence[DecodedMedia]) -> PreparedMedia:
         """Resized frames; a lone picture is cut into tiles, several are shrunk to one each."""
@@ -77,32 +47,6 @@ class LlavaOnevision:
             tensors |= _stack_clips(list(features["pixel_values_videos"]))
         return replace(prepared, tensors=tensors)
 
-    def encode_prompt(
-        self,
-        processor: Any,
-        messages: Sequence[Message],
-        media: Sequence[DecodedMedia] | PreparedMedia,
-        *,
-        tools: Sequence[str] = (),
-    ) -> EncodedPrompt:
-        """Ids and tensors of a prompt that ends where the assistant's answer begins."""
-        if not isinstance(media, PreparedMedia):
-            media = self.prepare_media(processor, media)
-        return encode_chat(processor, messages, media, tools=tools)
-
-    def encode_completion(
-        self, processor: Any, messages: Sequence[Message], completion: Sequence[Message]
-    ) -> EncodedCompletion:
-        """Ids of the assistant turns that answer `messages`, end of turn included."""
-        return encode_answer(
-            processor.tokenizer,
-            template_render(processor, with_parts=True),
-            messages,
-            completion,
-            add_special_tokens=False,
-            media_token_ids=(processor.image_token_id, processor.video_token_id),
-        )
-
     def join_media(self, media: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
         """Clips and pictures of several prompts, padded to the most frames and tiles."""
         joined: dict[str, Tensor] = {}
@@ -115,11 +59,6 @@ class LlavaOnevision:
         joined |= _stack_clips([clip for item in media for clip in _clips(item)])
         order = join_orders(media, {"image_sizes": IMAGE, "pixel_values_videos": VIDEO})
         return joined if order is None else joined | {MEDIA_ORDER: order}
-
-    def position_ids(self, model: PreTrainedModel, prompt: EncodedPrompt, tail: Tensor) -> Tensor:
-        """[1, P + R]: 0, 1, 2 ..."""
-        del model
-        return torch.arange(len(prompt.input_ids) + len(tail)).unsqueeze(0)
 
     def media_embeds(self, model: PreTrainedModel, media: Mapping[str, Tensor]) -> Tensor:
         """[M, H]: tower, projector, pooling and line ends by the model's own functions."""
@@ -141,29 +80,8 @@ class LlavaOnevision:
             videos |= dict(zip(places, found, strict=True))
         in_sequence = [videos[place] for place in range(len(clips))]
         if not images and not in_sequence:
-            weight = self.embed_tokens(model).weight
-            assert isinstance(weight, Tensor)
-            return weight.new_empty(0, weight.shape[1])
+            return self.no_features(model)
         return in_order(images, in_sequence, media.get(MEDIA_ORDER))
-
-    def embed_tokens(self, model: PreTrainedModel) -> nn.Module:
-        """The token embedding."""
-        module: nn.Module = bare_model(model).get_input_embeddings()
-        return module
-
-    def decoder(self, model: PreTrainedModel) -> nn.Module:
-        """The text decoder without the vocabulary head."""
-        module: nn.Module = bare_model(model).model.language_model
-        return module
-
-    def head(self, model: PreTrainedModel) -> nn.Module:
-        """The vocabulary head."""
-        module: nn.Module = bare_model(model).lm_head
-        return module
-
-    def language_linears(self, model: PreTrainedModel) -> list[str]:
-        """Full names of the decoder's linear layers."""
-        return linear_names(bare_model(model), self.decoder(model))
 
     def media_token_count(
         self, processor: Any, kind: str, *, num_frames: int, height: int, width: int
