@@ -1,5 +1,6 @@
 """How far policy and reference are apart: estimates from taken tokens, and the full vocabulary."""
 
+import math
 from typing import Literal
 
 import torch
@@ -7,7 +8,16 @@ from torch import Tensor
 
 from mmalign.objectives.sums import at_least_float32, require_same_shape
 
-__all__ = ["MAX_LOG_RATIO", "KLEstimator", "forward_kl", "kl_estimate", "kl_of_logprobs"]
+__all__ = [
+    "MAX_LOG_RATIO",
+    "KLEstimator",
+    "bounded_logprobs",
+    "entropy_of_logprobs",
+    "forward_kl",
+    "jensen_shannon",
+    "kl_estimate",
+    "kl_of_logprobs",
+]
 
 MAX_LOG_RATIO = 20.0
 """Nats at which a log-ratio is cut before it is exponentiated, as in verl; its gradient ends."""
@@ -103,3 +113,45 @@ def kl_of_logprobs(policy_logprobs: Tensor, ref_logprobs: Tensor) -> Tensor:
     gaps = ref_logprobs - at_least_float32(policy_logprobs)
     gaps = torch.where(ref_probs > 0, gaps, 0.0)  # 0 * inf is NaN
     return (ref_probs * gaps).sum(-1)
+
+
+def entropy_of_logprobs(logprobs: Tensor) -> Tensor:
+    """Entropy of a distribution over the vocabulary.
+
+    Args:
+        logprobs: [..., V], nats, normalised; -inf where the probability is 0. Carries gradient.
+
+    Returns:
+        [...], nats, in [0, log V] up to rounding, at least float32.
+    """
+    logprobs = bounded_logprobs(at_least_float32(logprobs))
+    return -(logprobs.exp() * logprobs).sum(-1)
+
+
+def jensen_shannon(logprobs: Tensor, other_logprobs: Tensor) -> Tensor:
+    """Jensen-Shannon divergence of two distributions over the vocabulary, in bits.
+
+        m      = (p + q) / 2
+        result = KL(p || m) / 2 + KL(q || m) / 2
+
+    Args:
+        logprobs: [..., V], nats, normalised; -inf where the probability is 0. Carries gradient.
+        other_logprobs: [..., V]; carries gradient, and a frozen one has none.
+
+    Returns:
+        [...], in [0, 1]; 0 for equal distributions, 1 for ones without a common token, the same
+        in either order. What rounding leaves below 1e-12 is 0.
+
+    Raises:
+        ShapeError: The two differ in shape.
+    """
+    require_same_shape(logprobs=logprobs, other_logprobs=other_logprobs)
+    p, q = (bounded_logprobs(at_least_float32(x)) for x in (logprobs, other_logprobs))
+    mean = torch.logaddexp(p, q) - math.log(2)
+    bits = (kl_of_logprobs(mean, p) + kl_of_logprobs(mean, q)) / (2 * math.log(2))
+    return bits.where(bits >= 1e-12, 0.0).clamp(max=1.0)
+
+
+def bounded_logprobs(logprobs: Tensor) -> Tensor:
+    """-inf as -1e4 nats, a probability of 0 in every dtype: 0 * inf and inf - inf are NaN."""
+    return logprobs.clamp(min=-1e4)

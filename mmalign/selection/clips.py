@@ -13,11 +13,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from mmalign.errors import ShapeError
-from mmalign.objectives.kl import forward_kl
-from mmalign.objectives.sums import at_least_float32, masked_mean, require_same_shape
+from mmalign.objectives.kl import jensen_shannon
+from mmalign.objectives.sums import at_least_float32, masked_mean
 from mmalign.selection.candidates import require_numbers, require_one_length
 
-__all__ = ["ClipChoice", "choose_clip", "clip_closeness", "jensen_shannon", "response_divergence"]
+__all__ = ["ClipChoice", "choose_clip", "clip_closeness", "response_divergence"]
 
 
 class ClipChoice(NamedTuple):
@@ -123,35 +123,11 @@ def response_divergence(logprobs: Tensor, altered_logprobs: Tensor, mask: Tensor
         raise ShapeError(
             f"altered_logprobs is {list(altered_logprobs.shape)}, expected [B, K, T, V]"
         )
-    num_clips = altered_logprobs.shape[1]
+    given = logprobs.detach()
     return torch.stack(
         [
-            masked_mean(jensen_shannon(logprobs, altered_logprobs[:, k]), mask)
-            for k in range(num_clips)
+            masked_mean(jensen_shannon(given, altered), mask)
+            for altered in altered_logprobs.detach().unbind(1)
         ],
         dim=1,
     )
-
-
-def jensen_shannon(logprobs: Tensor, other_logprobs: Tensor) -> Tensor:
-    """Jensen-Shannon divergence of two distributions over the vocabulary, in bits.
-
-        m      = (p + q) / 2
-        result = KL(p || m) / 2 + KL(q || m) / 2
-
-    Args:
-        logprobs: [..., V], nats, normalised; -inf where the probability is 0.
-        other_logprobs: [..., V].
-
-    Returns:
-        [...], in [0, 1], without gradient; 0 for equal distributions, 1 for ones without a
-        common token, the same in either order. What rounding leaves below 1e-12 is 0.
-
-    Raises:
-        ShapeError: The two differ in shape.
-    """
-    require_same_shape(logprobs=logprobs, other_logprobs=other_logprobs)
-    p, q = at_least_float32(logprobs.detach()), at_least_float32(other_logprobs.detach())
-    mean = torch.logaddexp(p, q) - math.log(2)
-    bits = (forward_kl(mean, p) + forward_kl(mean, q)) / (2 * math.log(2))
-    return bits.where(bits >= 1e-12, 0.0).clamp(max=1.0)

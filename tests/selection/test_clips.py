@@ -9,11 +9,11 @@ from torch import Tensor
 from torch.testing import assert_close
 
 from mmalign.errors import ShapeError
+from mmalign.objectives.kl import jensen_shannon
 from mmalign.selection.clips import (
     ClipChoice,
     choose_clip,
     clip_closeness,
-    jensen_shannon,
     response_divergence,
 )
 from mmalign.testing.golden import t64
@@ -86,22 +86,6 @@ def test_features_of_other_samples_are_refused() -> None:
 def logprobs(seed: int, *shape: int) -> Tensor:
     source = torch.Generator().manual_seed(seed)
     return torch.randn(shape, generator=source, dtype=torch.float64).log_softmax(-1)
-
-
-def test_jensen_shannon_worked_by_hand() -> None:
-    """(1, 0) and (1/2, 1/2) with mean (3/4, 1/4): log2(4/3) / 2 + (log2(2/3) + log2(2)) / 4."""
-    certain, even = t64([0.0, -math.inf]), t64([math.log(0.5), math.log(0.5)])
-    by_hand = math.log2(4 / 3) / 2 + (math.log2(2 / 3) + 1) / 4
-    assert jensen_shannon(certain, even).item() == pytest.approx(by_hand, rel=1e-12)
-
-
-def test_jensen_shannon_is_0_for_equals_1_for_strangers_and_the_same_both_ways() -> None:
-    p, q = logprobs(0, 7, 5), logprobs(1, 7, 5)
-    assert jensen_shannon(p, p).tolist() == [0.0] * 7
-    assert_close(jensen_shannon(p, q), jensen_shannon(q, p), rtol=1e-12, atol=0)
-    assert 0 < jensen_shannon(p, q).min() <= jensen_shannon(p, q).max() < 1
-    one, other = t64([0.0, -math.inf, -math.inf]), t64([-math.inf, 0.0, -math.inf])
-    assert jensen_shannon(one, other).item() == 1
 
 
 def test_divergence_is_the_mean_over_the_response_alone() -> None:

@@ -52,6 +52,29 @@ def test_vocabularies_must_agree() -> None:
         score_tokens(hidden, head, ids, chunk_size=4, reference=other)
 
 
+def test_what_is_not_asked_for_is_not_there() -> None:
+    hidden, head, ids, reference = setup()
+    alone = score_tokens(hidden, head, ids, chunk_size=4)
+    assert (alone.kl, alone.entropy, alone.js) == (None, None, None)
+    only_js = ReferenceHidden(reference.hidden, reference.head, ("js",))
+    scores = score_tokens(hidden, head, ids, chunk_size=4, reference=only_js, with_entropy=True)
+    assert scores.kl is None
+    assert scores.js is not None
+    assert ((scores.js > 0) & (scores.js < 1)).all()
+
+
+@pytest.mark.parametrize("num_positions", [10, 12])
+def test_lengths_must_agree(num_positions: int) -> None:
+    hidden, head, ids, reference = setup()
+    states = torch.zeros(num_positions, 5, dtype=torch.float64)
+    with pytest.raises(ShapeError, match=f"{num_positions} hidden states for 11 tokens"):
+        score_tokens(states, head, ids, chunk_size=4)
+    with pytest.raises(ShapeError, match=f"11 positions, the reference {num_positions}"):
+        score_tokens(
+            hidden, head, ids, chunk_size=4, reference=ReferenceHidden(states, reference.head)
+        )
+
+
 def test_low_precision_is_scored_in_float32() -> None:
     hidden, head, ids, _ = setup()
     scores = score_tokens(hidden.bfloat16(), head.bfloat16(), ids, chunk_size=4)
