@@ -84,7 +84,8 @@ def tiny_qwen2_5_omni(*, seed: int = 0, hidden_size: int = 32, num_layers: int =
     """
     tokenizer = _tokenizer(_OMNI_TOKENS)
     third = hidden_size // 4 * 3 // 8
-    config = Qwen2_5OmniThinkerConfig(
+    configure: Any = Qwen2_5OmniThinkerConfig  # vision_start_token_id is none of its fields
+    config = configure(
         audio_config=_audio_settings(max_source_positions=100)
         | {"n_window": 10, "output_dim": hidden_size},
         vision_config={

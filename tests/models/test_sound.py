@@ -142,7 +142,12 @@ def test_joined_sounds_give_the_features_of_each(hearing: TinyModel) -> None:
 
 
 def test_joined_kinds_stay_in_the_order_of_their_prompts(omni: TinyModel) -> None:
-    media = ([tiny_sound(0.3)], [tiny_image()], [tiny_clip(2), tiny_sound(0.7)], [])
+    media: list[list[Any]] = [
+        [tiny_sound(0.3)],
+        [tiny_image()],
+        [tiny_clip(2), tiny_sound(0.7)],
+        [],
+    ]
     prompts = [encode(omni, items) for items in media]
     joined = omni.family.join_media([prompt.media for prompt in prompts])
     with torch.no_grad():
@@ -219,7 +224,7 @@ def test_model_in_this_process_answers_about_a_file(hearing: TinyModel, tmp_path
     capabilities, logprobs, num_drawn = asyncio.run(ask())
     assert "audio" in capabilities
     assert num_drawn > 0
-    heard = AudioClip(samples.T.astype(np.float32) / 32768, 8_000)
+    heard = AudioClip((samples.T / 32768).astype(np.float32), 8_000)
     expected = last_logits(hearing, encode(hearing, [heard])).log_softmax(-1)
     answer = hearing.family.encode_completion(hearing.processor, asked, [text_of("a")])
     assert logprobs[0] == pytest.approx(expected[answer.input_ids[0]].item(), abs=1e-4)

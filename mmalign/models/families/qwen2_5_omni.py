@@ -99,7 +99,7 @@ class Qwen25Omni(Qwen25VL):
         _, num_tokens = inner.audio_tower._get_feat_extract_output_lengths(
             media[FEATURE_MASK].sum(-1)
         )
-        return states.split(num_tokens.tolist())
+        return list(torch.split(states, num_tokens.tolist()))
 
     def media_token_count(
         self, processor: Any, kind: str, *, num_frames: int, height: int, width: int

@@ -79,7 +79,7 @@ def sound_token_count(processor: Any, num_samples: int) -> int:
             f"a sound of {num_samples / extractor.sampling_rate:.4f} s is shorter than one token "
             f"of the model; give its reference a longer range, or drop the record"
         )
-    return num_tokens
+    return int(num_tokens)
 
 
 def join_sounds(media: Sequence[Mapping[str, Tensor]]) -> list[dict[str, Tensor]]:
