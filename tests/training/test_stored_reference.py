@@ -18,6 +18,7 @@ from mmalign.media import FrameSampling
 from mmalign.models.families import EncodedCompletion, EncodedPrompt, family_of, processor_of
 from mmalign.objectives import parse_objective
 from mmalign.records import PreferencePair
+from mmalign.records.jsonl import write_jsonl
 from mmalign.training import LoraSettings, TrainerConfig, train
 from mmalign.training.examples import Encoder
 from mmalign.training.forward import Row
@@ -240,3 +241,46 @@ def test_a_killed_writer_leaves_whole_entries_only(tmp_path: Path) -> None:
     assert len(whole) == len(files) >= 20
     assert sorted(store.folder.glob("*.safetensors")) == files  # none was dropped as damaged
     assert torch.equal(store.logps([row(0, key="p")]), torch.full((9999,), -1.0))
+
+
+TRAIN = """
+import sys
+from pathlib import Path
+from mmalign.media import FrameSampling
+from mmalign.objectives import parse_objective
+from mmalign.records import PreferencePair
+from mmalign.records.jsonl import read_jsonl
+from mmalign.training import LoraSettings, TrainerConfig, train
+
+model, data, output, mode = sys.argv[1:]
+train(
+    model, list(read_jsonl(Path(data), PreferencePair)), Path(output),
+    objective=parse_objective({"name": "dpo", "beta": 0.5}),
+    trainer=TrainerConfig(
+        learning_rate=1e-2, num_train_epochs=2, logging_steps=1, world_size=2, reference_logps=mode
+    ),
+    lora=LoraSettings(lora_r=4, lora_alpha=8), media=FrameSampling(num_frames=4),
+)
+"""
+
+
+@pytest.mark.slow
+def test_two_processes_share_the_work_and_take_the_same_steps(
+    model_dir: Path, pairs: list[PreferencePair], tmp_path: Path, cache: Path
+) -> None:
+    data, script = tmp_path / "pairs.jsonl", tmp_path / "train.py"
+    write_jsonl(data, pairs[:4])
+    script.write_text(TRAIN)
+    found = {}
+    for mode in ("compute", "store"):
+        done = subprocess.run(
+            [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", str(script),
+             str(model_dir), str(data), str(tmp_path / mode), mode],
+            capture_output=True, text=True, check=False, env={**os.environ, "OMP_NUM_THREADS": "1"},
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr[-3000:]
+        found[mode] = weights(tmp_path / mode)
+    assert all(torch.equal(found["store"][n], w) for n, w in found["compute"].items())
+    (folder,) = (cache / "reference").iterdir()
+    files = sorted(folder.glob("*.safetensors"))
+    assert [len(load_file(file)) for file in files] == [2, 2]
