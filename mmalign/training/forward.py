@@ -12,6 +12,7 @@ from transformers import PreTrainedModel
 
 from mmalign.errors import ConfigError, ShapeError
 from mmalign.models.families import EncodedCompletion, EncodedPrompt, ModelFamily, place_media
+from mmalign.models.families.vision import MEDIA_ORDER
 from mmalign.training.branch_attention import NAME, branch_layout, register, unused_mask
 
 __all__ = ["Layout", "Row", "base_model", "call_through", "completion_hidden", "completion_ids"]
@@ -188,12 +189,12 @@ def _plain_hidden(base: PreTrainedModel, family: ModelFamily, rows: Sequence[Row
         ]
     ).to(ids.device)
     arguments = family.join_media([row.prompt.media for row in single])
+    arguments.pop(MEDIA_ORDER, None)  # the class places each kind by its own token
     parameters = inspect.signature(base.base_model.forward).parameters
     if unknown := arguments.keys() - parameters.keys():
         raise ConfigError(
             f"the plain layout cannot forward {sorted(unknown)}: prompts of one batch differ in "
-            f"frames or mix pictures with videos. Use per_device_train_batch_size: 1 or "
-            f"layout: branch"
+            f"frames. Use per_device_train_batch_size: 1 or layout: branch"
         )
     if "mm_token_type_ids" in parameters:
         arguments["mm_token_type_ids"] = _pad([_token_types(row) for row in single])
