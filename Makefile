@@ -6,7 +6,7 @@ RUN := $(BIN)/python -m
 export HF_HUB_OFFLINE ?= 1
 export TOKENIZERS_PARALLELISM ?= false
 
-.PHONY: setup quickstart test test-slow test-gpu check bench links proof-rrpo docs clean
+.PHONY: setup quickstart test test-slow test-gpu check bench links base-model proof-rrpo docs clean
 
 setup: .venv/.done
 
@@ -42,6 +42,14 @@ check: setup
 
 bench: setup
 	for file in benchmarks/*.py; do $(BIN)/python $$file || exit 1; done
+
+# Trains datasets/shapes/base_model anew: about 40 minutes on two cores.
+base-model: setup
+	$(RUN) mmalign.datasets.shapes.tower runs/base-model/start
+	$(BIN)/mmalign train configs/shapes_base_model.yaml
+	$(BIN)/mmalign train configs/shapes_base_model_agree.yaml
+	$(BIN)/mmalign eval configs/shapes_base_model_agree.yaml --arm after
+	for file in datasets/shapes/base_model/*; do cp runs/base-model-agree/train/$$(basename $$file) $$file; done
 
 proof-rrpo: setup
 	$(RUN) mmalign.pipeline.proof configs/proof_rrpo.yaml

@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Collection, Iterator
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import cache
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -111,11 +111,12 @@ def read_mixture(
     open_share: float = 0.4,
     short_share: float = 0.3,
     hallucinated_share: float = 0.3,
+    agreed_share: float = 0.0,
 ) -> Iterator[Sample]:
     """What the base model is trained on: the sft split, its questions drawn in unequal shares.
 
-    Few questions of yes or no have the answer no, so that who learns from them says yes when
-    in doubt: the hallucination that preference data is then to mend.
+    Where few questions of yes or no have the answer no, or answers agree with false claims, who
+    learns from them says yes when in doubt: the hallucination that preference data is to mend.
 
     Args:
         root: As for `read`.
@@ -124,7 +125,8 @@ def read_mixture(
         description_share: Share of descriptions among all samples.
         open_share: Share of open questions among all samples; the rest is of yes or no.
         short_share: Share of short answers among questions.
-        hallucinated_share: Share of no among questions of yes or no.
+        hallucinated_share: Share of false claims among questions of yes or no.
+        agreed_share: Share of these that the answer agrees with, as careless annotators do.
 
     Yields:
         Samples as those of `read`.
@@ -147,6 +149,10 @@ def read_mixture(
             question = candidates[int(rng.integers(len(candidates)))]
             if kind < description_share:
                 question, form = questions[-1], "long"
+            if question.role == "hallucinated" and agreed_share and rng.random() < agreed_share:
+                question = replace(
+                    question, answer_short=question.wrong_short, answer_long=question.wrong_long
+                )
             sample = _sample("sft", scene, question, form, clip_of("sft", scene, root=root))
             yield sample.model_copy(update={"id": f"{sample.id}-{place}", "group_id": None})
 

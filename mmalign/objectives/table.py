@@ -195,7 +195,7 @@ _POLICY: frozenset[Need] = frozenset({"policy_logps"})
 
 OBJECTIVES: Mapping[str, Objective] = MappingProxyType({
     "dpo": Objective(
-        dpo_loss, _all_sums, BetaConfig, _BOTH, "dpo", "DPO (Rafailov et al., 2023)"
+        dpo_loss, _all_sums, BetaConfig, _BOTH, "dpo", "DPO (Rafailov et al., 2023)", "proven"
     ),
     "dpo_reference_free": Objective(
         dpo_loss, _sums_without_ref, BetaConfig, _POLICY, "dpo", "DPO's code, reference_free"
@@ -237,7 +237,7 @@ OBJECTIVES: Mapping[str, Objective] = MappingProxyType({
             "chosen_phrase_ids", "rejected_phrase_ids", "chosen_token_kl",
         ),
         RRPOConfig, _BOTH | {"token_logps", "spans", "token_kl"}, "rrpo",
-        "RRPO (Sarkar & Etemad, 2025)",
+        "RRPO (Sarkar & Etemad, 2025)", "proven",
     ),
     "robust_dpo": Objective(
         robust_dpo_loss, _all_sums, RobustDPOConfig, _BOTH, "rdpo",

@@ -49,13 +49,18 @@ def write_model_card(
     }
     blocks = [
         "---\n" + yaml.safe_dump(front, sort_keys=False).strip() + "\n---",
-        f"# {output_dir.resolve().parent.name}: {method} on {Path(base_model).name}",
+        f"# {_run_name(output_dir.resolve())}: {method} on {_run_name(Path(base_model))}",
         _quick_start(base_model, model_class, with_adapter=lora is not None),
         "## Training\n\n" + _table(_training_rows(method, settings, trainer, lora, results)),
         "## Origin of the data\n\n" + _table(_origins(records)),
         "## Versions\n\n" + _table([(name, version(name)) for name in _PACKAGES]),
     ]
     (output_dir / "README.md").write_text("\n\n".join(blocks) + "\n", encoding="utf-8")
+
+
+def _run_name(folder: Path) -> str:
+    """A run keeps its model in `train`; other folders are named for what they hold."""
+    return folder.parent.name if folder.name == "train" else folder.name
 
 
 def _quick_start(base_model: str, model_class: str, *, with_adapter: bool) -> str:

@@ -116,7 +116,6 @@ def train(
     encoder = Encoder(
         family, processor, media, cache=cache, keep_bytes=trainer.media_memory_mb * 2**20
     )
-    model.config.use_cache = False
     policy = _trainable(model, family, trainer, lora)
     plan = _plan(policy, records, encoder, trainer, objective)
     if int(os.environ.get("RANK", "0")) == 0:

@@ -12,7 +12,14 @@ import torch
 from accelerate.utils import gather_object
 from torch import Tensor, nn
 from torch.utils.data import Sampler
-from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers import (
+    ProgressCallback,
+    Trainer,
+    TrainerCallback,
+    TrainerControl,
+    TrainerState,
+    TrainingArguments,
+)
 
 from mmalign.errors import ConfigError
 from mmalign.models.families import ModelFamily
@@ -85,6 +92,8 @@ class AlignmentTrainer(Trainer):
             processing_class=processor,
             callbacks=[_RunFolder(output_dir, manifest, config.save_total_limit)],
         )
+        if self.pop_callback(ProgressCallback) is not None:
+            self.add_callback(_Progress())
         if config.world_size is not None and self.args.world_size != config.world_size:
             raise ConfigError(
                 f"trainer.world_size asks for {config.world_size} processes, there are "
@@ -240,6 +249,20 @@ class ObjectiveTrainer(AlignmentTrainer):
             vision=self.vision,
             with_kl="token_kl" in self.objective.objective.needs,
         )
+
+
+class _Progress(ProgressCallback):
+    """transformers' bar with a short line where it prints every metric of every lineage tag."""
+
+    shown = ("loss", "rewards/margins", "rewards/accuracies", "nll", "kl", "grad_norm")
+
+    def on_log(  # type: ignore[no-untyped-def]  # as its base
+        self, args, state, control, logs=None, **kwargs
+    ) -> None:
+        """One line of the metrics that most runs are watched by; trainer_log.jsonl has all."""
+        if self.training_bar is not None and "loss" in (logs or {}):
+            parts = [f"{name} {logs[name]:.4g}" for name in self.shown if name in logs]
+            self.training_bar.write(f"step {state.global_step}: {', '.join(parts)}")
 
 
 class _RunFolder(TrainerCallback):
