@@ -13,7 +13,13 @@ from transformers import PreTrainedModel
 from mmalign.errors import ConfigError, ShapeError
 from mmalign.models.families import EncodedCompletion, EncodedPrompt, ModelFamily, place_media
 from mmalign.models.families.vision import MEDIA_ORDER
-from mmalign.training.branch_attention import NAME, branch_layout, register, unused_mask
+from mmalign.training.branch_attention import (
+    NAME,
+    branch_layout,
+    register,
+    trim_last_layer,
+    unused_mask,
+)
 
 __all__ = ["Layout", "Row", "base_model", "call_through", "completion_hidden", "completion_ids"]
 
@@ -114,8 +120,9 @@ def _branch_hidden(
     decoder = family.decoder(base)
     _use_branch_attention(decoder)
     device = rows[0].prompt.input_ids.device
+    sizes = [len(row.prompt.input_ids) for row in rows]
     layout = branch_layout(
-        [len(row.prompt.input_ids) for row in rows],
+        sizes,
         [[len(branch.input_ids) for branch in row.branches] for row in rows],
         device=device,
     )
@@ -133,6 +140,8 @@ def _branch_hidden(
             )
         is_media = nn.functional.pad(is_media, (0, ids.shape[1] - prompts.shape[1]))
         inputs = place_media(inputs["inputs_embeds"], is_media, found)
+    has_own_layers = len(inputs.get("deepstack_visual_embeds", ())) >= len(decoder.layers)  # type: ignore[arg-type]  # a transformers decoder
+    is_trimmed = not has_own_layers and trim_last_layer(decoder)
     hidden: Tensor = decoder(
         **inputs,
         attention_mask=unused_mask(layout),
@@ -141,9 +150,14 @@ def _branch_hidden(
         branches=layout,
     ).last_hidden_state
     predictors = [
-        torch.as_tensor(_predictors(row, behind=layout.num_prompt), device=device)
-        + index * ids.shape[1]
-        for index, row in enumerate(rows)
+        torch.as_tensor(
+            _predictors(row, last=0, behind=1)
+            if is_trimmed
+            else _predictors(row, last=size - 1, behind=layout.num_prompt),
+            device=device,
+        )
+        + index * hidden.shape[1]
+        for index, (row, size) in enumerate(zip(rows, sizes, strict=True))
     ]
     return hidden.flatten(0, 1)[torch.cat(predictors)]
 
@@ -202,8 +216,10 @@ def _plain_hidden(base: PreTrainedModel, family: ModelFamily, rows: Sequence[Row
         input_ids=ids, attention_mask=attention_mask, use_cache=False, **arguments
     ).last_hidden_state
     predictors = [
-        torch.as_tensor(_predictors(row), device=ids.device) + index * ids.shape[1]
+        torch.as_tensor(_predictors(row, last=size - 1, behind=size), device=ids.device)
+        + index * ids.shape[1]
         for index, row in enumerate(single)
+        for size in [len(row.prompt.input_ids)]
     ]
     return hidden.flatten(0, 1)[torch.cat(predictors)]
 
@@ -219,20 +235,20 @@ def _positions(base: PreTrainedModel, family: ModelFamily, rows: Sequence[Row]) 
     return torch.cat([_pad_positions(prompts), _pad_positions(behind)], dim=-1)
 
 
-def _predictors(row: Row, *, behind: int | None = None) -> list[int]:
+def _predictors(row: Row, *, last: int, behind: int) -> list[int]:
     """Index in the row of the state that predicts each scored token.
 
     The first token of every branch is predicted by the prompt's last position.
 
     Args:
         row: The row.
-        behind: Where its branches begin; None directly behind its prompt.
+        last: Where its prompt's last state is.
+        behind: Where its branches begin.
     """
-    last_of_prompt = len(row.prompt.input_ids) - 1
     indices: list[int] = []
-    start = last_of_prompt + 1 if behind is None else behind
+    start = behind
     for branch in row.branches:
-        places = [last_of_prompt, *range(start, start + len(branch.input_ids) - 1)]
+        places = [last, *range(start, start + len(branch.input_ids) - 1)]
         indices += [
             place for place, scored in zip(places, branch.mask.tolist(), strict=True) if scored
         ]
