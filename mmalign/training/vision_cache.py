@@ -37,6 +37,17 @@ __all__ = [
 
 VisionCache = Literal["none", "memory", "disk"]
 _DISK_BYTES = 50 * 2**30
+_NOT_OF_TOWERS = {
+    "_name_or_path",
+    "architectures",
+    "bos_token_id",
+    "eos_token_id",
+    "pad_token_id",
+    "text_config",
+    "tie_word_embeddings",
+    "use_cache",
+}
+"""Settings that no tower reads; trainers change some of them."""
 _NAME = "features"
 _log = logging.getLogger(__name__)
 
@@ -252,7 +263,7 @@ def _tower(base: PreTrainedModel, family: ModelFamily) -> dict[str, nn.Parameter
 
 def _settings(base: PreTrainedModel) -> dict[str, Any]:
     settings: dict[str, Any] = base.config.to_dict()
-    return {name: value for name, value in settings.items() if name != "text_config"}
+    return {name: value for name, value in settings.items() if name not in _NOT_OF_TOWERS}
 
 
 def _tower_folder(base: PreTrainedModel, tower: dict[str, nn.Parameter], processor: Any) -> Path:
