@@ -16,12 +16,14 @@ from mmalign.media import FrameSampling, operation, write_video
 from mmalign.models import decoding
 from mmalign.models.batching import Batcher
 from mmalign.models.decoding import Draw, take_tokens
-from mmalign.models.families import EncodedPrompt
+from mmalign.models.families import EncodedCompletion, EncodedPrompt
 from mmalign.models.local import TransformersChatModel, TransformersModelConfig
 from mmalign.models.protocol import ChatModel, Completion, Sampling
 from mmalign.records import MediaRef, Message, text_of, user
 from mmalign.testing.tiny_models import TINY_MODELS, TinyModel, tiny_causal_lm, tiny_clip
 from mmalign.testing.tiny_vision_models import TINY_VISION_MODELS
+from mmalign.training.forward import Row, completion_hidden, completion_ids
+from mmalign.training.logprobs import score_tokens
 
 Value = TypeVar("Value")
 SAMPLING = FrameSampling(num_frames=4)
@@ -107,6 +109,41 @@ def test_drawn_logprobs_are_the_scored_ones(tiny: TinyModel, clips: list[MediaRe
                 assert_close(
                     torch.tensor(drawn.logprobs), torch.tensor(forced[0]), rtol=1e-4, atol=1e-4
                 )
+
+    ask(tiny, work)
+
+
+def test_drawn_logprobs_are_those_of_the_training_forward(
+    tiny: TinyModel, clips: list[MediaRef]
+) -> None:
+    """Token by token: drawn in a batch from a cache, and in one row with the other answers."""
+    asked = prompts(tiny, clips)
+
+    async def work(chat: TransformersChatModel) -> None:
+        answers = await all_at_once(chat, asked, sampling=WARM, n=3, seed=5)
+        drawn = [[one.logprobs for one in completions] for completions in answers]
+        rows = [
+            Row(
+                chat._encode_now(messages),
+                tuple(
+                    EncodedCompletion(
+                        torch.tensor(one.token_ids),
+                        torch.ones(len(one.token_ids), dtype=torch.bool),
+                        (),
+                    )
+                    for one in completions
+                    if one is not None
+                ),
+            )
+            for messages, completions in zip(asked, drawn, strict=True)
+        ]
+        with torch.no_grad():
+            hidden = completion_hidden(tiny.model, tiny.family, rows)
+            head = tiny.family.head(tiny.model)
+            scored = score_tokens(hidden, head, completion_ids(rows), chunk_size=16).logps
+        sampled = [value for row in drawn for one in row if one for value in one.logprobs]
+        assert len(sampled) > 30
+        assert_close(torch.tensor(sampled), scored, rtol=1e-4, atol=1e-4)
 
     ask(tiny, work)
 
