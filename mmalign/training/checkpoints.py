@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from mmalign.errors import CheckpointError
+from mmalign.records.atomic import write_text
 
 __all__ = ["begin_run", "finish_checkpoint", "is_finished", "last_checkpoint", "mark_finished"]
 
@@ -72,10 +73,7 @@ def _checkpoints(output_dir: Path) -> list[Path]:
 
 
 def _write_json(path: Path, value: Mapping[str, Any]) -> None:
-    partial = path.with_suffix(".partial")
-    partial.write_text(json.dumps(value, indent=1), encoding="utf-8")
-    _sync(partial)
-    partial.replace(path)
+    write_text(path, json.dumps(value, indent=1))  # several processes may do so at once
 
 
 def _sync(path: Path) -> None:
