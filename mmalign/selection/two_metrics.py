@@ -4,8 +4,9 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from mmalign.errors import RecordError
+from mmalign.selection.candidates import ChosenRejected
 
-__all__ = ["AnswerIndices", "AnswerLabels", "TwoMetricPairs", "two_metric_pairs"]
+__all__ = ["AnswerLabels", "TwoMetricPairs", "two_metric_pairs"]
 
 
 class AnswerLabels(NamedTuple):
@@ -18,18 +19,11 @@ class AnswerLabels(NamedTuple):
     is_response_1_safe: bool
 
 
-class AnswerIndices(NamedTuple):
-    """Which of a record's responses is which."""
-
-    chosen: int
-    rejected: int
-
-
 class TwoMetricPairs(NamedTuple):
     """Preference data for either step, in the order of the records."""
 
-    helpful: tuple[AnswerIndices, ...]
-    safety: tuple[AnswerIndices, ...]
+    helpful: tuple[ChosenRejected, ...]
+    safety: tuple[ChosenRejected, ...]
     safe_flags: tuple[bool, ...]
     """Labels of the unpaired safety rows: both responses of the first record, and so on."""
 
@@ -58,8 +52,8 @@ def two_metric_pairs(labels: Sequence[AnswerLabels]) -> TwoMetricPairs:
     )
 
 
-def _pairs(field: str, preferred: Sequence[int]) -> tuple[AnswerIndices, ...]:
+def _pairs(field: str, preferred: Sequence[int]) -> tuple[ChosenRejected, ...]:
     for place, response in enumerate(preferred):
         if response not in (0, 1):
             raise RecordError(f"record {place}: {field} is {response}, expected 0 or 1")
-    return tuple(AnswerIndices(chosen=response, rejected=1 - response) for response in preferred)
+    return tuple(ChosenRejected(chosen=response, rejected=1 - response) for response in preferred)

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 
 import torch
 from peft import PeftModel
+from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import Tensor, nn
 
 from mmalign.errors import ConfigError
@@ -67,7 +68,7 @@ def make_reference(
         dtype: Of a model that is loaded.
 
     Raises:
-        ConfigError: `adapter_off` without an adapter.
+        ConfigError: `adapter_off` without an adapter, or with one on the vocabulary head.
     """
     has_adapter = isinstance(policy, PeftModel)
     if choice == "adapter_off" and not has_adapter:
@@ -75,6 +76,11 @@ def make_reference(
             "trainer.reference: adapter_off needs a LoRA policy; add a lora section or use copy"
         )
     if choice == "adapter_off" or (choice == "auto" and has_adapter):
+        if isinstance(family.head(base_model(policy)), BaseTunerLayer):
+            raise ConfigError(
+                "lora.lora_target_modules holds the vocabulary head, whose adapter would act in "
+                "the reference's scores too; leave the head out or set trainer.reference: copy"
+            )
         return Reference(policy, family, adapter_off=True)
     if choice in ("auto", "copy"):
         frozen: nn.Module = copy.deepcopy(policy)
@@ -90,7 +96,7 @@ def starting_reference(
     """The reference that a recipe names, good until the policy's first step: never a copy of it.
 
     Raises:
-        ConfigError: `adapter_off` without an adapter.
+        ConfigError: `adapter_off` without an adapter, or with one on the vocabulary head.
     """
     if choice in ("auto", "copy"):
         return Reference(policy, family, adapter_off=isinstance(policy, PeftModel))

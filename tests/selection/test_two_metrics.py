@@ -4,7 +4,8 @@ import pytest
 
 from mmalign.errors import RecordError
 from mmalign.selection import SELECTION_RULES
-from mmalign.selection.two_metrics import AnswerIndices, AnswerLabels, two_metric_pairs
+from mmalign.selection.candidates import ChosenRejected
+from mmalign.selection.two_metrics import AnswerLabels, two_metric_pairs
 
 LABELS = [
     AnswerLabels(1, 0, is_response_0_safe=True, is_response_1_safe=False),
@@ -14,8 +15,8 @@ LABELS = [
 
 def test_each_aim_prefers_its_own_response() -> None:
     pairs = two_metric_pairs(LABELS)
-    assert pairs.helpful == (AnswerIndices(1, 0), AnswerIndices(0, 1))
-    assert pairs.safety == (AnswerIndices(0, 1), AnswerIndices(0, 1))
+    assert pairs.helpful == (ChosenRejected(1, 0), ChosenRejected(0, 1))
+    assert pairs.safety == (ChosenRejected(0, 1), ChosenRejected(0, 1))
 
 
 def test_a_record_with_two_unsafe_responses_is_kept() -> None:

@@ -53,3 +53,15 @@ def test_adapter_off_needs_an_adapter(model_dir: Path) -> None:
     model, _ = family.load(str(model_dir), dtype=torch.float32, device="cpu")
     with pytest.raises(ConfigError, match="adapter_off needs a LoRA policy"):
         make_reference(model, family, "adapter_off", dtype=torch.float32)
+
+
+def test_an_adapter_on_the_vocabulary_head_is_no_reference_when_switched_off(
+    model_dir: Path,
+) -> None:
+    family = family_of(str(model_dir))
+    model, _ = family.load(str(model_dir), dtype=torch.float32, device="cpu")
+    lora = LoraSettings(lora_r=4, lora_alpha=8, lora_target_modules=("q_proj", "lm_head"))
+    policy = with_adapter(model, family, lora)
+    with pytest.raises(ConfigError, match="holds the vocabulary head"):
+        make_reference(policy, family, "auto", dtype=torch.float32)
+    make_reference(policy, family, "copy", dtype=torch.float32)
