@@ -3,7 +3,9 @@
 from typing import Any
 
 import numpy as np
+from torch import nn
 from transformers import (
+    LlavaOnevisionVideoProcessor,
     PreTrainedTokenizerFast,
     Qwen2_5OmniProcessor,
     Qwen2_5OmniThinkerConfig,
@@ -17,6 +19,11 @@ from transformers import (
 )
 
 from mmalign.media import AudioClip
+from mmalign.models.audio_visual import (
+    AudioVisualConfig,
+    AudioVisualForConditionalGeneration,
+    AudioVisualProcessor,
+)
 from mmalign.models.families import FAMILIES
 from mmalign.testing.tiny_models import (
     TinyModel,
@@ -29,7 +36,10 @@ from mmalign.testing.tiny_models import (
 __all__ = [
     "OMNI_TEMPLATE",
     "QWEN2_AUDIO_TEMPLATE",
+    "AUDIO_VISUAL_TEMPLATE",
     "TINY_AUDIO_MODELS",
+    "tiny_audio_visual",
+    "tiny_clue_model",
     "tiny_qwen2_5_omni",
     "tiny_qwen2_audio",
     "tiny_sound",
@@ -45,6 +55,7 @@ _OMNI_TOKENS = {
     "audio_bos_token": "<|audio_bos|>",
     "audio_eos_token": "<|audio_eos|>",
 }
+_BOTH_TOKENS = ("video_token", "audio_token")
 
 _SOUND = "<|audio_bos|><|AUDIO|><|audio_eos|>"
 QWEN2_AUDIO_TEMPLATE = turns_template(audio=f"{_SOUND}\n")
@@ -53,6 +64,7 @@ OMNI_TEMPLATE = turns_template(
     video="<|vision_bos|><|VIDEO|><|vision_eos|>",
     audio=_SOUND,
 )
+AUDIO_VISUAL_TEMPLATE = turns_template(video="<|VIDEO|>", audio="<|AUDIO|>")
 
 
 def tiny_qwen2_audio(*, seed: int = 0, hidden_size: int = 32, num_layers: int = 2) -> TinyModel:
@@ -131,7 +143,87 @@ def tiny_qwen2_5_omni(*, seed: int = 0, hidden_size: int = 32, num_layers: int =
     return TinyModel(model, processor, FAMILIES["qwen2_5_omni"])
 
 
-TINY_AUDIO_MODELS = {"qwen2_audio": tiny_qwen2_audio, "qwen2_5_omni": tiny_qwen2_5_omni}
+def tiny_audio_visual(
+    *,
+    seed: int = 0,
+    hidden_size: int = 32,
+    num_layers: int = 2,
+    clue_aggregator: dict[str, Any] | None = None,
+) -> TinyModel:
+    """mmalign's own class over SigLIP, Whisper and Qwen2: 4 tokens a frame, 25 a second of sound.
+
+    Args:
+        seed: Fixes the weights.
+        hidden_size: Of the decoder.
+        num_layers: The same.
+        clue_aggregator: Its settings; None: there is none.
+    """
+    tokenizer = _tokenizer(
+        {name: token for name, token in _OMNI_TOKENS.items() if name in _BOTH_TOKENS}
+    )
+    extractor = _extractor(chunk_length=2)
+    config = AudioVisualConfig(
+        text_config=text_settings(tokenizer, hidden_size, num_layers) | {"model_type": "qwen2"},
+        vision_config={
+            "model_type": "siglip_vision_model",
+            "hidden_size": 32,
+            "intermediate_size": 64,
+            "num_hidden_layers": 2,
+            "num_attention_heads": 2,
+            "image_size": 32,
+            "patch_size": 8,
+            "vision_use_head": False,
+        },
+        audio_config=_audio_settings(max_source_positions=extractor.nb_max_frames // 2)
+        | {"pad_token_id": 0},
+        clue_aggregator=clue_aggregator,
+        video_token_id=tokenizer.video_token_id,
+        audio_token_id=tokenizer.audio_token_id,
+        initializer_range=0.2,
+    )
+    processor = AudioVisualProcessor.for_config(
+        config,
+        tokenizer=tokenizer,
+        video_processor=LlavaOnevisionVideoProcessor(size={"height": 32, "width": 32}),
+        feature_extractor=extractor,
+        chat_template=AUDIO_VISUAL_TEMPLATE,
+    )
+    model = seeded_model(AudioVisualForConditionalGeneration, config, seed)
+    return TinyModel(model, processor, FAMILIES["audio_visual"])
+
+
+def tiny_clue_model(*, seed: int = 0, keep_media_tokens: bool = True) -> TinyModel:
+    """`tiny_audio_visual` with a clue aggregator: 3 clues and a global token for each medium."""
+    tiny = tiny_audio_visual(
+        seed=seed,
+        clue_aggregator={
+            "num_queries": 3,
+            "num_heads": 2,
+            "dropout": 0.0,
+            "keep_media_tokens": keep_media_tokens,
+            "qformer_config": {
+                "hidden_size": 32,
+                "num_hidden_layers": 2,
+                "num_attention_heads": 2,
+                "intermediate_size": 64,
+                "encoder_hidden_size": 24,
+                "hidden_dropout_prob": 0.0,
+                "attention_probs_dropout_prob": 0.0,
+                "initializer_range": 0.2,
+            },
+        },
+    )
+    for module in tiny.model.modules():
+        if isinstance(module, nn.MultiheadAttention):
+            module.in_proj_weight.data.mul_(4.0)  # drawn so narrow that no question matters
+    return tiny
+
+
+TINY_AUDIO_MODELS = {
+    "qwen2_audio": tiny_qwen2_audio,
+    "qwen2_5_omni": tiny_qwen2_5_omni,
+    "audio_visual": tiny_audio_visual,
+}
 
 
 def tiny_sound(

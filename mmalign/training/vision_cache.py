@@ -201,6 +201,8 @@ def shared_features(
     why = None
     if not tower:
         why = f"{family.name} has no tower"
+    elif getattr(base.config, "clue_aggregator", None) is not None:
+        why = "what the clue aggregator makes of a clip depends on the question"
     elif any(parameter.requires_grad for parameter in tower.values()):
         why = "the tower is trained; set trainer.freeze_vision: true"
     elif with_dropout:

@@ -118,6 +118,8 @@ CASES = [
     *((name, kind) for name in VISION for kind in PROMPTS),
     *(("qwen2_audio", kind) for kind in ("text", *SOUND_PROMPTS)),
     *(("qwen2_5_omni", kind) for kind in (*SOUND_PROMPTS, *JOINT_PROMPTS)),
+    *(("audio_visual", kind) for kind in ("text", "clip", "odd clip", "one frame", "two clips")),
+    *(("audio_visual", kind) for kind in (*SOUND_PROMPTS, "sound and clip")),
 ]
 
 
@@ -461,8 +463,10 @@ def test_saved_model_loads_again(tiny: TinyModel, tmp_path: Any) -> None:
     tiny.processor.save_pretrained(tmp_path)
     model, processor = tiny.family.load(str(tmp_path), dtype=torch.float32, device="cpu")
     refs, media = PROMPTS["mixed"]
-    if tiny.family.name in ("causal_lm", "qwen2_audio"):
-        refs, media = SOUND_PROMPTS["sound"] if tiny.family.name == "qwen2_audio" else ([], [])
+    if tiny.family.name in ("qwen2_audio", "audio_visual"):
+        refs, media = SOUND_PROMPTS["sound"]
+    elif tiny.family.name == "causal_lm":
+        refs, media = [], []
     prompt = encode(tiny, refs, media)
     loaded = TinyModel(model, processor, tiny.family)
     again = encode(loaded, refs, media)

@@ -67,8 +67,9 @@ def last_logits(tiny: TinyModel, prompt: EncodedPrompt) -> Tensor:
 def test_processor_and_class_agree_end_to_end(hearing: TinyModel) -> None:
     """Ids and logits of the processor's own call, padded to its longest sound, fed to the class."""
     sounds = [tiny_sound(0.123, seed=1), tiny_sound(0.9, seed=2)]
-    see = "video" in media_kinds(hearing.processor)
-    clips, pictures = ([tiny_clip(4)], [tiny_image()]) if see else ([], [])
+    kinds = media_kinds(hearing.processor)
+    clips = [tiny_clip(4)] if "video" in kinds else []
+    pictures = [tiny_image()] if "image" in kinds else []
     prompt = encode(hearing, [*sounds[:1], *clips, *pictures, *sounds[1:]])
     parts = ["audio", *("video" for _ in clips), *("image" for _ in pictures), "audio"]
     text = hearing.processor.apply_chat_template(
@@ -80,17 +81,18 @@ def test_processor_and_class_agree_end_to_end(hearing: TinyModel) -> None:
         ],
         add_generation_prompt=True,
     )
-    visible = {"images": pictures, "videos": [clip.frames for clip in clips]} if see else {}
+    visible: dict[str, Any] = {"videos": [clip.frames for clip in clips]} if clips else {}
+    if pictures:
+        visible |= {"images": pictures, "videos_kwargs": {"cap_pixels_per_frame": False}}
     inputs = hearing.processor(
         text=[text],
         audio=[sound.waveform[0] for sound in sounds],
         audio_kwargs={"sampling_rate": 16_000},
         return_tensors="pt",
         **visible,
-        **({"videos_kwargs": {"cap_pixels_per_frame": False}} if see else {}),
     )
     assert prompt.input_ids.tolist() == inputs["input_ids"][0].tolist()
-    if see:
+    if pictures:
         hearing.model.model.rope_deltas = None
     with torch.no_grad():
         native = hearing.model(**inputs).logits[0, -1]

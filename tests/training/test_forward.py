@@ -11,7 +11,13 @@ from torch import Tensor, nn
 from mmalign.models.families import ModelFamily
 from mmalign.objectives import PairTerms, parse_objective
 from mmalign.records import MediaRef, text_of, user
-from mmalign.testing.tiny_audio_models import tiny_qwen2_5_omni, tiny_qwen2_audio, tiny_sound
+from mmalign.testing.tiny_audio_models import (
+    tiny_audio_visual,
+    tiny_clue_model,
+    tiny_qwen2_5_omni,
+    tiny_qwen2_audio,
+    tiny_sound,
+)
 from mmalign.testing.tiny_models import (
     TinyModel,
     tiny_causal_lm,
@@ -31,6 +37,8 @@ FAMILIES: dict[str, Callable[[], TinyModel]] = {
     "smolvlm": tiny_smolvlm,
     "qwen2_audio": tiny_qwen2_audio,
     "qwen2_5_omni": tiny_qwen2_5_omni,
+    "audio_visual": tiny_audio_visual,
+    "audio_visual with clues": tiny_clue_model,
     "causal_lm": tiny_causal_lm,
 }
 SHOWN: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
@@ -40,12 +48,15 @@ SHOWN: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "picture and sound": (("image", "audio"), ("image", "audio")),
     "clip and sound": (("video", "audio"), ("audio", "video")),
     "unlike": (("audio", "image", "audio"), ("video",)),
+    "several": (("audio", "video", "audio"), ("video",)),
 }
 """Media of the first and of the second prompt."""
 SHOWN_TO = {"qwen2_audio": "sound", "qwen2_5_omni": "clip and sound", "causal_lm": "text"}
 CASES = [
     *((name, SHOWN_TO.get(name, "clip")) for name in FAMILIES),
     *(("qwen2_5_omni", kind) for kind in ("clip", "sound", "picture and sound", "unlike")),
+    *(("audio_visual", kind) for kind in ("clip and sound", "sound", "several")),
+    *(("audio_visual with clues", kind) for kind in ("clip and sound", "several")),
 ]
 PAIRS = (
     ("what colour is the circle?", "red.", "it is the blue square that moves to the left."),

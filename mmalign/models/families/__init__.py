@@ -2,9 +2,15 @@
 
 from typing import Any
 
-from transformers import AutoConfig, AutoProcessor
+from transformers import AutoConfig, AutoModelForMultimodalLM, AutoProcessor
 
 from mmalign.errors import ConfigError
+from mmalign.models.audio_visual import (
+    AudioVisualConfig,
+    AudioVisualForConditionalGeneration,
+    AudioVisualProcessor,
+)
+from mmalign.models.families.audio_visual import AudioVisual
 from mmalign.models.families.causal_lm import CausalLM
 from mmalign.models.families.llava_onevision import LlavaOnevision
 from mmalign.models.families.loading import load_processor
@@ -50,8 +56,16 @@ FAMILIES: dict[str, ModelFamily] = {
     "smolvlm": SmolVLM(),
     "qwen2_audio": Qwen2Audio(),
     "qwen2_5_omni": Qwen25Omni(),
+    "audio_visual": AudioVisual(),
     "causal_lm": CausalLM(),
 }
+
+# A class that transformers does not ship is found by its Auto classes only once they know it.
+AutoConfig.register(AudioVisualConfig.model_type, AudioVisualConfig, exist_ok=True)
+AutoModelForMultimodalLM.register(
+    AudioVisualConfig, AudioVisualForConditionalGeneration, exist_ok=True
+)
+AutoProcessor.register(AudioVisualConfig, AudioVisualProcessor, exist_ok=True)
 
 
 def family_for(model_type: Any) -> ModelFamily:

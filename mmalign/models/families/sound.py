@@ -55,10 +55,10 @@ def waveforms(processor: Any, clips: Sequence[AudioClip]) -> list[npt.NDArray[np
 
 
 def sound_token_count(processor: Any, num_samples: int) -> int:
-    """Tokens of a sound: a token stands for two steps of the tower, a step for two frames.
+    """Tokens of a sound: a step of the tower stands for two frames, a token for two steps.
 
     Args:
-        processor: Gives the frames' hop.
+        processor: Gives the frames' hop, and its own `steps_per_token` where it has one.
         num_samples: One channel, at the processor's rate.
 
     Raises:
@@ -73,7 +73,7 @@ def sound_token_count(processor: Any, num_samples: int) -> int:
         )
     num_frames = -(-num_samples // extractor.hop_length)
     num_steps = (num_frames - 1) // 2 + 1
-    num_tokens = (num_steps - 2) // 2 + 1
+    num_tokens = num_steps // getattr(processor, "steps_per_token", 2)
     if num_tokens < 1:
         raise CapabilityError(
             f"a sound of {num_samples / extractor.sampling_rate:.4f} s is shorter than one token "
