@@ -10,7 +10,15 @@ import numpy.typing as npt
 from mmalign.api import AudioClip, write_video
 from mmalign.datasets.shapes.world import FPS, NUM_FRAMES, SIZE, Colour, Kind, Scene, Shape, track
 
-__all__ = ["SAMPLE_RATE_HZ", "TONE_HZ", "render_frames", "render_sound", "render_video"]
+__all__ = [
+    "SAMPLE_RATE_HZ",
+    "TONE_HZ",
+    "faded",
+    "render_frames",
+    "render_sound",
+    "render_video",
+    "write_clip",
+]
 
 Frames = npt.NDArray[np.uint8]
 
@@ -51,18 +59,23 @@ def render_sound(scene: Scene) -> AudioClip:
     for shape in scene.shapes:
         tone = np.sin(2 * np.pi * TONE_HZ[shape.kind] * time_s)
         age_s = time_s - shape.appears / FPS
-        sound += _BLIP_LEVEL * tone * _faded((age_s >= 0) & (age_s < _BLIP_S))
+        sound += _BLIP_LEVEL * tone * faded((age_s >= 0) & (age_s < _BLIP_S))
         if shape.sings:
             seen = track(shape).visible[(time_s * FPS).astype(np.int64)]
-            sound += _SONG_LEVEL * tone * _faded(seen)
+            sound += _SONG_LEVEL * tone * faded(seen)
     return AudioClip(sound[None].astype(np.float32), SAMPLE_RATE_HZ)
 
 
 def render_video(scene: Scene, path: Path) -> None:
     """Write a scene as H.264 with AAC; several processes may write the same file at once."""
+    write_clip(path, render_frames(scene), render_sound(scene))
+
+
+def write_clip(path: Path, frames: Frames, sound: AudioClip, *, fps: float = FPS) -> None:
+    """Write frames with sound; several processes may write the same file at once."""
     partial = path.with_name(f"{path.stem}.{os.getpid()}{path.suffix}")
     try:
-        write_video(partial, render_frames(scene), FPS, audio=render_sound(scene))
+        write_video(partial, frames, fps, audio=sound)
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
@@ -98,7 +111,7 @@ def _paint(
     frame += cover * (np.array(rgb) - frame)
 
 
-def _faded(on: npt.NDArray[np.bool_]) -> npt.NDArray[np.float64]:
+def faded(on: npt.NDArray[np.bool_]) -> npt.NDArray[np.float64]:
     """1 where sound is on, 0 elsewhere, with short ramps between so that nothing clicks."""
     ramp = np.full(int(_FADE_S * SAMPLE_RATE_HZ), 1.0)
     return np.convolve(on.astype(np.float64), ramp / ramp.size, mode="same")
