@@ -19,6 +19,8 @@ from mmalign.media import (
     load_audio,
     load_video,
     operation,
+    probe,
+    probe_audio,
     write_video,
 )
 from mmalign.models.ambiguity_judge import Judgement, answer_blocks, judge_answer
@@ -105,6 +107,8 @@ __all__ = [
     "load_video",
     "operation",
     "parse_tagged",
+    "probe",
+    "probe_audio",
     "sentences_of",
     "text_of",
     "user",

@@ -2,12 +2,14 @@
 
 import hashlib
 import random
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 from mmalign.config import Config
 from mmalign.errors import ConfigError
 from mmalign.models.protocol import ChatModel
+from mmalign.records import DroppedSample, PreferencePair, Sample
 
 __all__ = ["Context", "draw_seed"]
 
@@ -23,6 +25,9 @@ class Context:
             config: RRPOConfig = field(default_factory=RRPOConfig)
     """
 
+    interrupts: ClassVar[bool] = False
+    """Set to True by an agent that asks people with LangGraph's `interrupt`; its samples then wait
+    in the run folder until they are answered."""
     policy: ChatModel
     """The model that is to be aligned."""
     models: Mapping[str, ChatModel] = field(default_factory=dict)
@@ -31,6 +36,19 @@ class Context:
     sample_id: str = ""
     seed: int = 0
     epoch: int = 0
+    progress: float = 1.0
+    """Share of the training that is done, where a trainer builds its pairs as it goes."""
+    neighbours: Sequence[Sample] = ()
+    """Other samples of the trainer's step; none where data is built beforehand."""
+
+    @classmethod
+    def warnings(cls, records: Sequence[PreferencePair | DroppedSample]) -> Sequence[str]:
+        """What a person should know about records that the agent has written; nothing by default.
+
+        Asked by a trainer every hundred steps about what was written since, and at the end of a
+        build about all of it.
+        """
+        return ()
 
     def model(self, role: str) -> ChatModel:
         """The model of a role.

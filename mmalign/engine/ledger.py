@@ -14,8 +14,21 @@ from langgraph.config import get_config
 from mmalign.engine.budget import Budget, Price, Spending
 from mmalign.engine.context import draw_seed
 from mmalign.engine.store import Answer, RunStore, StoredAnswer
-from mmalign.errors import BudgetReachedError, MediaMissingError, MmalignError, ModelResponseError
-from mmalign.models.protocol import Capability, ChatModel, Completion, Sampling, TokenLogprobs
+from mmalign.errors import (
+    BudgetReachedError,
+    CapabilityError,
+    MediaMissingError,
+    MmalignError,
+    ModelResponseError,
+)
+from mmalign.models.protocol import (
+    Capability,
+    ChatModel,
+    ComparesClips,
+    Completion,
+    Sampling,
+    TokenLogprobs,
+)
 from mmalign.records import MediaRef, Message, canonical_json
 
 __all__ = ["Ledger", "LedgeredModel", "RunStopped", "SamplePass", "current_node"]
@@ -43,6 +56,12 @@ class SamplePass:
     def cost(self) -> float:
         """Sum over the answers, whatever the order in which they came."""
         return math.fsum(self.costs)
+
+    def next_attempt(self, digest: bytes) -> int:
+        """How often the request was made before, in this walk."""
+        attempt = self.attempts[digest]
+        self.attempts[digest] += 1
+        return attempt
 
     def add(self, answers: Sequence[StoredAnswer]) -> None:
         """Count answers towards the sample, whether they were paid for now or earlier."""
@@ -316,8 +335,43 @@ class LedgeredModel:
         )
         return TokenLogprobs.model_validate_json(answers[0])
 
+    async def clips_differ(
+        self, messages: Sequence[Message], altered: Sequence[Sequence[Message]]
+    ) -> tuple[bool, ...]:
+        """As the model behind says, computed anew: only weights in this process can tell."""
+        return await self._comparing().clips_differ(messages, altered)
+
+    async def clip_closeness(
+        self, messages: Sequence[Message], altered: Sequence[Sequence[Message]]
+    ) -> tuple[float, ...]:
+        """As the model behind says, computed anew."""
+        return await self._comparing().clip_closeness(messages, altered)
+
+    async def response_divergence(
+        self,
+        messages: Sequence[Message],
+        response: str,
+        altered: Sequence[Sequence[Message]],
+        *,
+        spans: Sequence[tuple[int, int]] | None = None,
+        num_tokens: int | None = None,
+    ) -> tuple[float, ...]:
+        """As the model behind says, computed anew."""
+        return await self._comparing().response_divergence(
+            messages, response, altered, spans=spans, num_tokens=num_tokens
+        )
+
     async def close(self) -> None:
         """Nothing: the model serves other samples and belongs to who started the run."""
+
+    def _comparing(self) -> ComparesClips:
+        if not isinstance(self._model, ComparesClips):
+            raise CapabilityError(
+                f"model {self._model.name!r} gives neither its visual features nor its whole "
+                f"distributions; to compare clips it must be in this process (backend: "
+                f"transformers)"
+            )
+        return self._model
 
     async def _request(
         self, kind: Literal["generate", "score"], messages: Sequence[Message], **parts: Any
@@ -332,8 +386,7 @@ class LedgeredModel:
             **parts,
         }
         digest = hashlib.blake2b(canonical_json(asked).encode(), digest_size=16)
-        attempt = self._pass.attempts[digest.digest()]
-        self._pass.attempts[digest.digest()] += 1
+        attempt = self._pass.next_attempt(digest.digest())
         digest.update(attempt.to_bytes(4, "big"))
         return _Request(digest.digest(), kind, node, self._model.name, self._price)
 

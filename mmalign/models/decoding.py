@@ -20,7 +20,17 @@ from mmalign.errors import CapabilityError
 from mmalign.models.families import EncodedPrompt, ModelFamily, place_media
 from mmalign.models.families.loading import bare_model
 
-__all__ = ["Draw", "Drawn", "Scored", "draw_batch", "require_room", "score_batch", "take_tokens"]
+__all__ = [
+    "Draw",
+    "Drawn",
+    "Scored",
+    "draw_batch",
+    "media_features",
+    "predicting_states",
+    "require_room",
+    "score_batch",
+    "take_tokens",
+]
 
 _SCORED_AT_ONCE = 4096
 """Positions whose logits are held at a time."""
@@ -139,6 +149,22 @@ def score_batch(
     model: PreTrainedModel, family: ModelFamily, items: Sequence[Scored]
 ) -> list[list[float]]:
     """Log-probs of each tail's tokens in the model's own distribution, in nats, by one forward."""
+    states = predicting_states(model, family, items)
+    taken = torch.cat([item.tail for item in items]).to(states.device)
+    found: list[float] = []
+    for start in range(0, len(taken), _SCORED_AT_ONCE):
+        ids = taken[start : start + _SCORED_AT_ONCE]
+        logits = family.head(model)(states[start : start + _SCORED_AT_ONCE]).float()
+        found += (logits.gather(-1, ids[:, None])[:, 0] - logits.logsumexp(-1)).tolist()
+    numbers = iter(found)
+    return [[next(numbers) for _ in item.tail] for item in items]
+
+
+@torch.no_grad()
+def predicting_states(
+    model: PreTrainedModel, family: ModelFamily, items: Sequence[Scored]
+) -> Tensor:
+    """[N, H] states from which the head predicts each tail's tokens, item by item."""
     batch = _batch(model, family, items)
     hidden = (
         family.decoder(model)(
@@ -154,15 +180,8 @@ def score_batch(
     wanted = torch.zeros(hidden.shape[:2], dtype=torch.bool, device=hidden.device)
     for row, item in enumerate(items):
         wanted[row, wanted.shape[1] - len(item.tail) :] = True
-    states = hidden[wanted]
-    taken = torch.cat([item.tail for item in items]).to(hidden.device)
-    found: list[float] = []
-    for start in range(0, len(taken), _SCORED_AT_ONCE):
-        ids = taken[start : start + _SCORED_AT_ONCE]
-        logits = family.head(model)(states[start : start + _SCORED_AT_ONCE]).float()
-        found += (logits.gather(-1, ids[:, None])[:, 0] - logits.logsumexp(-1)).tolist()
-    numbers = iter(found)
-    return [[next(numbers) for _ in item.tail] for item in items]
+    states: Tensor = hidden[wanted]
+    return states
 
 
 def take_tokens(
@@ -252,16 +271,16 @@ def _batch(model: PreTrainedModel, family: ModelFamily, items: Sequence[Scored])
     return _Batch(
         embeds=family.embed_tokens(model)(ids.to(device)),
         is_media=types.to(device) > 0,
-        features=_features(model, family, [item.prompt for item in items]),
+        features=media_features(model, family, [item.prompt for item in items]),
         mask=mask.to(device),
         positions=positions if len(positions) > 1 else positions[0],
     )
 
 
-def _features(
+def media_features(
     model: PreTrainedModel, family: ModelFamily, prompts: Sequence[EncodedPrompt]
 ) -> Tensor | None:
-    """Media features prompt by prompt; media that several prompts share are looked at once."""
+    """[M, H] prompt by prompt; media that several prompts share are looked at once."""
     shared: dict[int, Mapping[str, Tensor]] = {id(p.media): p.media for p in prompts if p.media}
     if not shared:
         return None

@@ -12,21 +12,26 @@ from typing import Any, Literal, Self, TypeVar
 
 import torch
 from pydantic import Field
+from torch import Tensor, nn
 from transformers import AutoConfig, PreTrainedModel
 
 from mmalign.config import Config
 from mmalign.errors import CapabilityError, ConfigError, ModelCallError
 from mmalign.media import FrameCache, FrameSampling, default_cache
 from mmalign.models.batching import Batcher
+from mmalign.models.clip_comparison import ClipComparison
 from mmalign.models.decoding import (
     Draw,
     Drawn,
     Scored,
     draw_batch,
+    media_features,
+    predicting_states,
     require_room,
     score_batch,
 )
 from mmalign.models.families import (
+    EncodedCompletion,
     EncodedPrompt,
     ModelFamily,
     PreparedMedia,
@@ -76,7 +81,7 @@ class TransformersModelConfig(Config):
     """Prepared media that are kept in memory for further questions about the same clip."""
 
 
-class TransformersChatModel:
+class TransformersChatModel(ClipComparison):
     """A ChatModel over weights in this process.
 
     May be used from several threads and event loops. Whoever changes the weights does it inside
@@ -228,7 +233,7 @@ class TransformersChatModel:
             raise self._cannot("tools", "does not parse calls out of its text")
         if response_schema is not None:
             raise self._cannot("schema", "cannot hold its text to a JSON schema")
-        prompt = await self._encode(messages)
+        prompt = await self.encode_messages(messages)
         require_room(self._model, prompt, num_answer_tokens=sampling.max_completion_length)
         first = secrets.randbits(63) if seed is None else seed
         num_tokens = len(prompt.input_ids) + sampling.max_completion_length
@@ -258,10 +263,8 @@ class TransformersChatModel:
             ModelCallError: It does not fit into memory.
             MediaError: A clip of the prompt cannot be decoded.
         """
-        prompt = await self._encode(messages)
-        answer = await self._in_pool(
-            lambda: self._family.encode_completion(self._processor, messages, [text_of(completion)])
-        )
+        prompt = await self.encode_messages(messages)
+        answer = await self.encode_answer(messages, completion)
         require_room(self._model, prompt, num_answer_tokens=len(answer.input_ids))
         future = self._scores.submit(
             Scored(prompt, answer.input_ids),
@@ -284,12 +287,44 @@ class TransformersChatModel:
         with self._weights:
             yield
 
-    async def _encode(self, messages: Sequence[Message]) -> EncodedPrompt:
+    async def encode_messages(self, messages: Sequence[Message]) -> EncodedPrompt:
+        """A prompt as the model takes it.
+
+        Raises:
+            CapabilityError: It holds a kind of media that the model does not know.
+            RecordError: It cannot be encoded.
+            MediaError: A clip cannot be decoded.
+        """
         for message in messages:
             for ref in message.media:
                 if ref.kind not in self.capabilities:
                     raise self._cannot(ref.kind, f"cannot take in {ref.uri}")
         return await self._in_pool(lambda: self._encode_now(messages))
+
+    async def encode_answer(self, messages: Sequence[Message], response: str) -> EncodedCompletion:
+        """A response to a prompt, end of turn included."""
+        return await self._in_pool(
+            lambda: self._family.encode_completion(self._processor, messages, [text_of(response)])
+        )
+
+    def features_of(self, prompts: Sequence[EncodedPrompt]) -> Sequence[Tensor]:
+        """[M, D] of each prompt's media tokens, in order, without gradient."""
+        with self._evaluating(), torch.no_grad():
+            found = media_features(self._model, self._family, prompts)
+        if found is None:
+            raise CapabilityError("found prompts without media, expected clips to compare")
+        return torch.split(found, [prompt.num_media_tokens for prompt in prompts])
+
+    def states_of(
+        self, prompts: Sequence[EncodedPrompt], answer: EncodedCompletion
+    ) -> tuple[Tensor, nn.Module]:
+        """[N, R, H] states that predict the answer behind each prompt, and the vocabulary head."""
+        items = [Scored(prompt, answer.input_ids) for prompt in prompts]
+        for prompt in prompts:
+            require_room(self._model, prompt, num_answer_tokens=len(answer.input_ids))
+        with self._evaluating():
+            states = predicting_states(self._model, self._family, items)
+        return torch.unflatten(states, 0, (len(prompts), -1)), self._family.head(self._model)
 
     def _encode_now(self, messages: Sequence[Message]) -> EncodedPrompt:
         refs = [ref for message in messages for ref in message.media]

@@ -8,7 +8,15 @@ from pydantic import Field
 from mmalign.config import Config
 from mmalign.records import Message, Record, ToolCall
 
-__all__ = ["Capability", "ChatModel", "Completion", "Sampling", "TokenLogprobs", "Usage"]
+__all__ = [
+    "Capability",
+    "ChatModel",
+    "ComparesClips",
+    "Completion",
+    "Sampling",
+    "TokenLogprobs",
+    "Usage",
+]
 
 Capability = Literal[
     "text", "image", "video", "audio", "tools", "schema", "logprobs", "score", "token_ids"
@@ -114,4 +122,59 @@ class ChatModel(Protocol):
 
     async def close(self) -> None:
         """Free connections or memory; the model is not used afterwards."""
+        ...
+
+
+@runtime_checkable
+class ComparesClips(Protocol):
+    """A model that tells what altered clips do to what it sees and to what it would say.
+
+    Every method takes prompts that differ from the first one in their media alone, and gives one
+    value for each of them. All of it is computed with dropout off and without gradient.
+    """
+
+    async def clips_differ(
+        self, messages: Sequence[Message], altered: Sequence[Sequence[Message]]
+    ) -> tuple[bool, ...]:
+        """Whether the model is shown anything else than by the first prompt.
+
+        Raises:
+            RecordError: An altered clip takes another number of tokens.
+            MediaError: A clip cannot be decoded.
+        """
+        ...
+
+    async def clip_closeness(
+        self, messages: Sequence[Message], altered: Sequence[Sequence[Message]]
+    ) -> tuple[float, ...]:
+        """Cosine, in [-1, 1], of the features behind tower and projector, mean over visual tokens.
+
+        Raises:
+            RecordError, MediaError: As above.
+        """
+        ...
+
+    async def response_divergence(
+        self,
+        messages: Sequence[Message],
+        response: str,
+        altered: Sequence[Sequence[Message]],
+        *,
+        spans: Sequence[tuple[int, int]] | None = None,
+        num_tokens: int | None = None,
+    ) -> tuple[float, ...]:
+        """Mean Jensen-Shannon divergence, in [0, 1], of the next-token distributions.
+
+        Args:
+            messages: The prompt about the original clip.
+            response: What is put behind every prompt.
+            altered: The prompt about altered clips.
+            spans: Characters of the response whose tokens count; None counts all. Tokens that
+                cover no text, as the end of turn, never count.
+            num_tokens: Only the first so many of them.
+
+        Raises:
+            RecordError: No token counts, or as above.
+            MediaError: A clip cannot be decoded.
+        """
         ...

@@ -13,7 +13,13 @@ from mmalign.objectives.sums import (
 )
 from mmalign.objectives.terms import PreferenceLoss
 
-__all__ = ["CatADPOConfig", "altered_clip_loss", "cat_adpo_loss"]
+__all__ = [
+    "CatADPOConfig",
+    "PaMiVDPOObjective",
+    "altered_clip_loss",
+    "cat_adpo_loss",
+    "pami_vdpo_loss",
+]
 
 
 class CatADPOConfig(BetaConfig):
@@ -21,6 +27,13 @@ class CatADPOConfig(BetaConfig):
 
     lm_coef: NotNegative = 0.0
     """Weight of the chosen answer's NLL per token. Source: CAT's code, which does not use it."""
+
+
+class PaMiVDPOObjective(BetaConfig):
+    """Settings of pami_vdpo; beta is mmalign's reading, as is the rest."""
+
+    lambda_sft: NotNegative = 0.0
+    """Weight of the response's NLL per token given the original clip, an anchor."""
 
 
 def cat_adpo_loss(
@@ -131,3 +144,53 @@ def altered_clip_loss(
         beta=beta,
     )
     return dpo._replace(loss=weights.detach() * dpo.loss, metrics={"rank_loss": dpo.loss.detach()})
+
+
+def pami_vdpo_loss(
+    policy_chosen_token_logps: Tensor,
+    policy_rejected_token_logps: Tensor,
+    ref_chosen_token_logps: Tensor,
+    ref_rejected_token_logps: Tensor,
+    chosen_mask: Tensor,
+    rejected_mask: Tensor,
+    weights: Tensor,
+    *,
+    beta: float,
+    lambda_sft: float = 0.0,
+) -> PreferenceLoss:
+    """`altered_clip_loss` of the alteration that was selected, with an anchor if wanted.
+
+        loss = weight * -log sigmoid(chosen_reward - rejected_reward) + lambda_sft * nll
+
+    Args:
+        policy_chosen_token_logps: [B, T], nats, of the response given the clip; carries gradient.
+        policy_rejected_token_logps: [B, T'], of the same response given the altered clip.
+        ref_chosen_token_logps: [B, T], nats, from the frozen reference; carries no gradient.
+        ref_rejected_token_logps: [B, T'].
+        chosen_mask: [B, T], 1 on tokens of the response, 0 on padding.
+        rejected_mask: [B, T'].
+        weights: [B], in [0, 1], `ClipChoice.weight`. Detached; they do not weigh the anchor.
+        beta: Inverse temperature, > 0.
+        lambda_sft: Weight of nll, the mean of -policy_chosen_token_logps, >= 0.
+
+    Returns:
+        Loss per pair [B], both rewards; metrics `rank_loss`, without the weights, `nll` and
+        `weight`.
+
+    Raises:
+        ShapeError: Tensors of one side differ in shape, the sides in B, or beta is not positive.
+
+    Source: PaMi-VDPO (Ding et al., 2025); weights and anchor are a reconstruction.
+    """
+    ranked = altered_clip_loss(
+        masked_sum(policy_chosen_token_logps, chosen_mask),
+        masked_sum(policy_rejected_token_logps, rejected_mask).unsqueeze(1),
+        masked_sum(ref_chosen_token_logps, chosen_mask),
+        masked_sum(ref_rejected_token_logps, rejected_mask).unsqueeze(1),
+        selected=weights.new_zeros(weights.shape),
+        weights=weights,
+        beta=beta,
+    )
+    nll = -masked_mean(policy_chosen_token_logps, chosen_mask)
+    metrics = {**ranked.metrics, "nll": nll.detach(), "weight": weights.detach()}
+    return ranked._replace(loss=ranked.loss + lambda_sft * nll, metrics=metrics)

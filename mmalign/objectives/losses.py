@@ -6,7 +6,6 @@ from types import MappingProxyType
 from mmalign.config import Method
 from mmalign.objectives.actor_critic import clipped_value_loss
 from mmalign.objectives.bandit import best_of_n_loss, reinforce_loss, reward_pairs_loss, rwr_loss
-from mmalign.objectives.contrast import altered_clip_loss
 from mmalign.objectives.degree import spo_degree_loss
 from mmalign.objectives.diffusion.margin import smoothed_diffusion_dpo_loss
 from mmalign.objectives.diffusion.negative import self_npo_loss
@@ -124,10 +123,6 @@ LOSSES: Mapping[str, Method] = MappingProxyType({
     "orchestrator": Method(
         prompt_weight_loss, "pro", "Preference Orchestrator (Liu et al., 2025)",
         needs="adapter logits and target weights",
-    ),
-    "pami_vdpo": Method(
-        altered_clip_loss, "pami-vdpo", "PaMi-VDPO (Ding et al., 2025)",
-        needs="one response under a clip and its alterations",
     ),
     "ppo_policy": Method(
         ppo_policy_loss, "ppo", "PPO (Schulman et al., 2017), eq. 7",

@@ -21,7 +21,12 @@ from mmalign.objectives.configs import (
     SimPOConfig,
     SLiCConfig,
 )
-from mmalign.objectives.contrast import CatADPOConfig, cat_adpo_loss
+from mmalign.objectives.contrast import (
+    CatADPOConfig,
+    PaMiVDPOObjective,
+    cat_adpo_loss,
+    pami_vdpo_loss,
+)
 from mmalign.objectives.flex_dpo import FlexDPOConfig, flex_dpo_loss
 from mmalign.objectives.listwise import ListLoss, TPOTreeConfig, tpo_tree_loss
 from mmalign.objectives.nash import SPPOConfig, gpo_loss, sppo_hard_loss, sppo_loss
@@ -279,6 +284,16 @@ OBJECTIVES: Mapping[str, Objective] = MappingProxyType({
             "chosen_mask", "rejected_mask",
         ),
         CatADPOConfig, _BOTH | {"token_logps"}, "cat-adpo", "ADPO of CAT (Ye et al., 2024)",
+    ),
+    "pami_vdpo": Objective(
+        pami_vdpo_loss,
+        _fields(
+            "policy_chosen_token_logps", "policy_rejected_token_logps",
+            "ref_chosen_token_logps", "ref_rejected_token_logps",
+            "chosen_mask", "rejected_mask", "weights",
+        ),
+        PaMiVDPOObjective, _BOTH | {"token_logps", "weights"}, "pami-vdpo",
+        "PaMi-VDPO (Ding et al., 2025), mmalign's reading",
     ),
     "dpo_scaled_reference": Objective(
         dpo_scaled_reference_loss, _all_sums, ScaledReferenceConfig, _BOTH, "ranking-accuracy",

@@ -8,6 +8,7 @@ from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.sqlite import SqliteSaver
 from langgraph.graph import END, START, StateGraph
 from langgraph.runtime import Runtime
+from langgraph.types import interrupt
 from rich.console import Console
 
 from mmalign.pipeline.config import RunConfig
@@ -42,8 +43,10 @@ class RunContext:
 
 
 def build(state: RunState, runtime: Runtime[RunContext]) -> RunState:
-    """Samples to preference pairs."""
+    """Samples to preference pairs; the run stops here as long as samples wait for a person."""
     funnel = build_pairs(runtime.context.config, runtime.context.console)
+    if funnel.num_waiting:
+        interrupt({"num_waiting": funnel.num_waiting})
     return {"num_pairs": funnel.num_pairs}
 
 
@@ -72,7 +75,7 @@ def report(state: RunState, runtime: Runtime[RunContext]) -> RunState:
 def pipeline_graph(config: RunConfig) -> StateGraph[RunState, RunContext]:
     """The stages that a recipe asks for, in order."""
     stages: dict[str, Any] = {}
-    if config.agent is not None:
+    if config.agent is not None and not (config.trainer and config.trainer.online):
         stages["build"] = build
     if config.evaluation is not None:
         stages["evaluate_before"] = evaluate_before
@@ -111,6 +114,13 @@ def run_pipeline(config: RunConfig, console: Console) -> RunState:
         for update in graph.stream(
             None if begun.next else {}, options, context=context, stream_mode="updates"
         ):
+            if "__interrupt__" in update:
+                console.print(
+                    f"{config.output_dir}: stopped before the next stage; when they are answered, "
+                    f"run the same command again",
+                    soft_wrap=True,
+                )
+                break
             for stage in update:
                 console.print(f"[bold]{stage}[/bold] done")
         return cast("RunState", graph.get_state(options).values)

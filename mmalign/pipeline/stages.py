@@ -1,12 +1,10 @@
 """The stages of a run; each can be called alone, and again: finished work is left as it is."""
 
-import asyncio
-import contextvars
 import hashlib
 import json
-from collections.abc import Coroutine, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import yaml
 from rich.console import Console
@@ -20,6 +18,7 @@ from mmalign.engine import (
     config_class,
     export,
     run_agent,
+    run_apart,
     samples_fingerprint,
 )
 from mmalign.engine.manifest import current_versions
@@ -32,6 +31,7 @@ from mmalign.evaluation import (
     paired_bootstrap,
     read_predictions,
     score,
+    score_judged,
 )
 from mmalign.media import default_cache
 from mmalign.models.families import family_of, processor_of
@@ -45,10 +45,9 @@ from mmalign.records.jsonl import read_jsonl
 from mmalign.records.spans import phrase_ids_of
 from mmalign.report import write_report
 from mmalign.report.pair import PairTokens
+from mmalign.training.online import OnlineAgent
 from mmalign.training.plan import percentiles, plan_table
 from mmalign.training.run import plan_training, train
-
-ResultT = TypeVar("ResultT")
 
 _DECIDES_PAIRS = ("seed", "media", "dataset", "agent", "models")
 
@@ -136,7 +135,7 @@ def build_pairs(config: RunConfig, console: Console) -> Funnel:
     models = {role: load_model(model, config.media) for role, model in config.models.items()}
     with RunStore(config.output_dir) as store:
         try:
-            _run_apart(_build(config, graph, settings, manifest, models, store, console))
+            run_apart(_build(config, graph, settings, manifest, models, store, console))
         finally:
             funnel = export(store)
     console.print(funnel.table())
@@ -171,15 +170,6 @@ async def _build(
             await model.close()
 
 
-def _run_apart(work: Coroutine[Any, Any, ResultT]) -> ResultT:
-    """Run a coroutine as if no graph were above it.
-
-    A stage is a node of the run's graph; LangGraph would hand that graph's checkpointer on to
-    every agent that is run inside.
-    """
-    return contextvars.Context().run(asyncio.run, work)
-
-
 def train_policy(config: RunConfig, console: Console) -> Path:
     """Train the policy on the pairs of the run, or on the samples' answers.
 
@@ -199,7 +189,21 @@ def train_policy(config: RunConfig, console: Console) -> Path:
         media=config.media,
         cache=default_cache(),
         console=console,
+        agent=_online_agent(config) if config.trainer.online else None,
     )
+
+
+def _online_agent(config: RunConfig) -> OnlineAgent:
+    """The recipe's agent, for a trainer that builds its own pairs.
+
+    Raises:
+        ConfigError: There is none.
+    """
+    if config.agent is None:
+        raise ConfigError("trainer.online: true wants an agent that builds pairs; name one")
+    graph = load_agent(config.agent)
+    settings = agent_settings(graph, config.agent)
+    return OnlineAgent(graph, settings, config.agent.path, config.seed)
 
 
 def plan_policy(config: RunConfig, console: Console) -> dict[str, Any]:
@@ -273,7 +277,7 @@ def evaluate_arm(config: RunConfig, name: str, console: Console) -> EvaluationRe
         model_config = trained_policy(config)
     samples = list(call_reader(section.dataset, "evaluation.dataset"))
     model = load_model(model_config, config.media)
-    report = _run_apart(_evaluate(config, model, samples, name, console))
+    report = run_apart(_evaluate(config, model, samples, name, console))
     if all((config.output_dir / "eval" / f"{arm}.json").exists() for arm in ("before", "after")):
         compare_arms(config)
     return report
@@ -289,10 +293,17 @@ def arm_scores(config: RunConfig, name: str) -> Scores:
     section = config.evaluation
     if section is None:
         raise ConfigError("the recipe has no evaluation section")
-    return score(
-        list(call_reader(section.dataset, "evaluation.dataset")),
-        read_predictions(config.output_dir / "eval" / f"{name}.predictions.jsonl"),
+    samples = list(call_reader(section.dataset, "evaluation.dataset"))
+    folder = config.output_dir / "eval"
+    predictions = read_predictions(folder / f"{name}.predictions.jsonl")
+    if section.judge is None:
+        return score(samples, predictions, metric=section.metric, profile=section.profile)
+    return score_judged(
+        samples,
+        predictions,
+        read_predictions(folder / f"{name}.judged.jsonl"),
         metric=section.metric,
+        beside=section.beside,
         profile=section.profile,
     )
 
@@ -344,6 +355,7 @@ async def _evaluate(
 ) -> EvaluationReport:
     section = config.evaluation
     assert section is not None
+    judge = None if section.judge is None else load_model(section.judge, config.media)
     try:
         return await evaluate(
             model,
@@ -356,9 +368,13 @@ async def _evaluate(
             name=name,
             fingerprint={"weights": weights_hash(_weights_folder(config, name))},
             console=console,
+            judge=judge,
+            beside=section.beside,
         )
     finally:
-        await model.close()
+        for opened in (model, judge):
+            if opened is not None:
+                await opened.close()
 
 
 def _objective(config: RunConfig) -> ChosenObjective | None:
@@ -368,8 +384,10 @@ def _objective(config: RunConfig) -> ChosenObjective | None:
 
 
 def _records(config: RunConfig, objective: ChosenObjective | None) -> list[Any]:
-    """Samples for supervised training, else the pairs that the run has built."""
-    return list(read_samples(config.datasets)) if objective is None else _pairs(config.output_dir)
+    """The pairs that the run has built; samples where training needs none of them."""
+    if objective is None or (config.trainer is not None and config.trainer.online):
+        return list(read_samples(config.datasets))
+    return _pairs(config.output_dir)
 
 
 def _pairs(folder: Path) -> list[PreferencePair]:

@@ -1,12 +1,11 @@
 """PaMi-VDPO's rule: which altered clip contradicts a response, close to the clip, far in effect.
 
-Beyond what is published, this is a reconstruction. Left out: the reading of close-to-far as a
-schedule over training.
+Beyond what is published, this is a reconstruction.
 """
 
 import math
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -39,6 +38,7 @@ def choose_clip(
     tau_close: float = 0.5,
     tau_far: float = 0.1,
     gamma: float = 1.0,
+    prefer: Literal["far", "close"] = "far",
 ) -> ClipChoice:
     """Among altered clips close to the clip, take the one that changes the predictions most.
 
@@ -51,10 +51,13 @@ def choose_clip(
         tau_close: Smallest closeness to be chosen from; -1 turns this off.
         tau_far: Divergence from which on a pair counts in full, > 0.
         gamma: Sharpness of the weight, >= 0; 0 weighs all pairs alike, even of divergence 0.
+        prefer: `far` takes the largest divergence; `close` the largest closeness among those
+            whose divergence is tau_far / 2 at least, for the beginning of a schedule.
 
     Returns:
-        The largest divergence among the close ones, the first on ties. Where none is close, the
-        closest stands in, again the first on ties.
+        The preferred one among the close ones, the first on ties. Where none is close, the
+        closest stands in, again the first on ties; where `close` finds none far enough, `far`
+        decides.
 
     Raises:
         ShapeError: The two differ in length or are empty, hold NaN, or a setting is out of range.
@@ -75,6 +78,8 @@ def choose_clip(
         kept[max(range(len(kept)), key=lambda k: closeness[k])] = True
     close = [k for k, is_kept in enumerate(kept) if is_kept]
     selected = max(close, key=lambda k: divergence[k])  # max keeps the first of equals
+    if prefer == "close" and (told := [k for k in close if divergence[k] >= tau_far / 2]):
+        selected = max(told, key=lambda k: closeness[k])
     weight = min(1.0, divergence[selected] / tau_far) ** gamma
     return ClipChoice(selected, weight, tuple(kept), fallback)
 

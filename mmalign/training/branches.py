@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
@@ -11,10 +12,17 @@ from mmalign.training.config import TrainerConfig
 from mmalign.training.forward import Row, base_model, completion_hidden, completion_ids
 from mmalign.training.logprobs import ReferenceHidden, score_tokens
 from mmalign.training.reference import Reference
-from mmalign.training.stored_reference import ReferenceStore
 from mmalign.training.vision_cache import VisionFeatures
 
-__all__ = ["BranchScores", "score_branches"]
+__all__ = ["BranchScores", "StoredLogps", "score_branches"]
+
+
+class StoredLogps(Protocol):
+    """A reference whose log-probabilities are looked up."""
+
+    def logps(self, rows: Sequence[Row]) -> Tensor:
+        """[N] nats of the scored tokens of all branches, row by row, without gradient."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -35,7 +43,7 @@ def score_branches(
     rows: Sequence[Row],
     config: TrainerConfig,
     *,
-    reference: Reference | ReferenceStore | None,
+    reference: Reference | StoredLogps | None,
     vision: VisionFeatures | None = None,
     with_kl: bool = False,
 ) -> BranchScores:
@@ -51,14 +59,14 @@ def score_branches(
     chunk_size = config.logps_chunk_size
     ref_logps: Tensor | None = None
     ref_hidden: ReferenceHidden | None = None
-    if isinstance(reference, ReferenceStore):
-        ref_logps = reference.logps(rows)
-    elif reference is not None:
+    if isinstance(reference, Reference):
         ref_hidden = ReferenceHidden(reference.hidden(rows, layout=config.layout), reference.head)
         with torch.no_grad():
             ref_logps = score_tokens(
                 ref_hidden.hidden, ref_hidden.head, ids, chunk_size=chunk_size
             ).logps
+    elif reference is not None:
+        ref_logps = reference.logps(rows)
     scores = score_tokens(
         hidden,
         family.head(base_model(policy)),

@@ -82,6 +82,10 @@ class TrainerConfig(Config):
     """branch: a prompt once, its answers behind it; plain: the prompt again before each answer."""
     logps_chunk_size: int = Field(default=1024, gt=0)
     """Tokens whose vocabulary logits are alive at a time."""
+    online: bool = False
+    """The recipe's agent builds the pairs of every step from samples, asking the policy as it is
+    then; nothing is built beforehand.
+    """
     reference: str = "auto"
     """`auto`: adapter off where there is one, else a frozen copy; `adapter_off`; `copy`; or the
     folder or hub name of a model."""
@@ -101,6 +105,11 @@ class TrainerConfig(Config):
     """Put records of similar length into one batch; the order is random all the same."""
     media_memory_mb: int = Field(default=4096, ge=0)
     """Prepared media that stay in memory for the next epoch, or the next question about a clip."""
+    min_reward_accuracy: float | None = Field(default=None, ge=0, le=1)
+    """End the training if the chosen answers have the larger reward in a smaller share of pairs,
+    as they do where roles are swapped; None trains on."""
+    reward_accuracy_steps: int = Field(default=200, gt=0)
+    """Steps after which that is looked at, once."""
     disable_dropout: bool = True
     """Policy and reference must differ by their weights alone."""
     lineage_keys: tuple[str, ...] = ("question_type", "route")

@@ -49,7 +49,11 @@ from mmalign.training.batching import RecordSize
 from mmalign.training.fingerprints import media_fingerprint, prompt_fingerprint
 from mmalign.training.forward import Row
 
-__all__ = ["Batch", "Encoder", "Example", "ExampleDataset", "collate"]
+__all__ = ["Batch", "Encoder", "Example", "ExampleDataset", "SampleDataset", "collate"]
+
+
+_PROMPTS_KEPT = 16
+"""For who asks several times about the clips of one sample; more would hold too many clips."""
 
 
 @dataclass(frozen=True)
@@ -150,6 +154,7 @@ class Encoder:
         self._media: OrderedDict[str, PreparedMedia] = OrderedDict()
         self._num_bytes = 0
         self._keep_bytes = keep_bytes
+        self._prompts: OrderedDict[str, EncodedPrompt] = OrderedDict()
         self._with_keys = with_keys
 
     def for_planning(self, *, with_keys: bool = False) -> "Encoder":
@@ -239,8 +244,26 @@ class Encoder:
             sample.id, (Row(self.prompt(sample.messages), (branch,)),), (no_phrases,), tags
         )
 
+    def sides_of(self, sample: Sample) -> Example:
+        """As large as a pair whose sides show two clips, for planning; both show the sample's.
+
+        Raises:
+            RecordError: The sample has no answer.
+        """
+        example = self.sample(sample)
+        return replace(example, rows=example.rows * 2, phrase_ids=example.phrase_ids * 2)
+
     def prompt(self, messages: Sequence[Message], *, tools: Sequence[str] = ()) -> EncodedPrompt:
         """A prompt's ids and media; prompts about the same clips share their tensors."""
+        asked = canonical_json([list(tools), *(m.model_dump(mode="json") for m in messages)])
+        if asked not in self._prompts:
+            self._prompts[asked] = self._encode_prompt(messages, tools)
+        self._prompts.move_to_end(asked)
+        if len(self._prompts) > _PROMPTS_KEPT:
+            self._prompts.popitem(last=False)
+        return self._prompts[asked]
+
+    def _encode_prompt(self, messages: Sequence[Message], tools: Sequence[str]) -> EncodedPrompt:
         refs = [ref for message in messages for ref in message.media]
         key = canonical_json([ref.model_dump(mode="json") for ref in refs])
         media = self._media.pop(key, None)
@@ -336,6 +359,25 @@ class ExampleDataset(Dataset[Example]):
         except MmalignError as error:
             error.add_note(f"while encoding record {self.records[index].id!r} ({index})")
             raise
+
+
+class SampleDataset(Dataset[Sample]):
+    """Samples as they are, for a trainer that makes records of them when their turn comes.
+
+    Args:
+        samples: What is learnt from.
+        sizes: Planned tokens of each.
+    """
+
+    def __init__(self, samples: Sequence[Sample], sizes: Sequence[RecordSize]) -> None:
+        self.samples = samples
+        self.sizes = sizes
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def __getitem__(self, index: int) -> Sample:
+        return self.samples[index]
 
 
 def _with_media(prompt: Sequence[Message], media: Sequence[MediaRef] | None) -> tuple[Message, ...]:

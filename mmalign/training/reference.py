@@ -3,6 +3,7 @@
 import contextlib
 import copy
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import torch
 from peft import PeftModel
@@ -10,7 +11,7 @@ from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import Tensor, nn
 
 from mmalign.errors import ConfigError
-from mmalign.models.families import ModelFamily
+from mmalign.models.families import ModelFamily, processor_of
 from mmalign.training.forward import Layout, Row, base_model, completion_hidden, completion_ids
 from mmalign.training.logprobs import score_tokens
 from mmalign.training.vision_cache import VisionFeatures, same_tower
@@ -22,6 +23,16 @@ class Reference:
     """A frozen model: a copy, another checkpoint, or the policy with its adapter switched off."""
 
     def __init__(self, model: nn.Module, family: ModelFamily, *, adapter_off: bool) -> None:
+        """Take a model as it is.
+
+        Raises:
+            ConfigError: Its weights are trainable, though they are not the policy's.
+        """
+        if not adapter_off and any(weight.requires_grad for weight in model.parameters()):
+            raise ConfigError(
+                "the reference is trainable; a preference loss compares the policy with frozen "
+                "weights: call requires_grad_(False)"
+            )
         self._model = model
         self._family = family
         self._adapter_off = adapter_off
@@ -32,10 +43,21 @@ class Reference:
         """Its vocabulary head."""
         return self._family.head(base_model(self._model))
 
+    @property
+    def model(self) -> nn.Module:
+        """Its weights, once they are `in_place`."""
+        return self._model
+
+    @contextlib.contextmanager
+    def in_place(self) -> Iterator[None]:
+        """Adapter off, where it is the policy without one; dropout off."""
+        with _without_adapter(self._model) if self._adapter_off else _in_eval(self._model):
+            yield
+
     @torch.no_grad()
     def hidden(self, rows: Sequence[Row], *, layout: Layout) -> Tensor:
         """[N, H] states that predict the scored tokens, dropout off, without gradient."""
-        with _without_adapter(self._model) if self._adapter_off else _in_eval(self._model):
+        with self.in_place():
             return completion_hidden(
                 self._model,
                 self._family,
@@ -68,7 +90,8 @@ def make_reference(
         dtype: Of a model that is loaded.
 
     Raises:
-        ConfigError: `adapter_off` without an adapter, or with one on the vocabulary head.
+        ConfigError: `adapter_off` without an adapter, or with one on the vocabulary head; or a
+            model whose vocabulary is not the policy's.
     """
     has_adapter = isinstance(policy, PeftModel)
     if choice == "adapter_off" and not has_adapter:
@@ -86,7 +109,8 @@ def make_reference(
         frozen: nn.Module = copy.deepcopy(policy)
     else:
         device = next(policy.parameters()).device
-        frozen, _ = family.load(choice, dtype=dtype, device=str(device))
+        frozen, processor = family.load(choice, dtype=dtype, device=str(device))
+        _require_same_vocabulary(processor, base_model(policy).name_or_path, choice)
     return Reference(frozen.requires_grad_(False).eval(), family, adapter_off=False)
 
 
@@ -101,6 +125,23 @@ def starting_reference(
     if choice in ("auto", "copy"):
         return Reference(policy, family, adapter_off=isinstance(policy, PeftModel))
     return make_reference(policy, family, choice, dtype=dtype)
+
+
+def _require_same_vocabulary(processor: Any, policy_path: str, choice: str) -> None:
+    """The ids of one must be the tokens of the other; embeddings may be padded differently."""
+    if not policy_path:  # made in memory, and so is what it is compared with
+        return
+    theirs, ours = (
+        getattr(found, "tokenizer", found).get_vocab()
+        for found in (processor, processor_of(policy_path))
+    )
+    if theirs != ours:
+        strange = next(iter(theirs.items() ^ ours.items()))
+        raise ConfigError(
+            f"trainer.reference: {choice} has another vocabulary than the policy {policy_path} "
+            f"({len(theirs)} and {len(ours)} tokens; token and id {strange} are of one alone), so "
+            f"their log-probabilities cannot be compared. Name a model with the policy's tokenizer"
+        )
 
 
 @contextlib.contextmanager

@@ -34,9 +34,10 @@ from mmalign.training.batching import RecordSize
 from mmalign.training.card import write_model_card
 from mmalign.training.checkpoints import begin_run, is_finished, mark_finished
 from mmalign.training.config import LoraSettings, TrainerConfig
-from mmalign.training.examples import Encoder, Example, ExampleDataset
+from mmalign.training.examples import Encoder, Example, ExampleDataset, SampleDataset
 from mmalign.training.forward import base_model
 from mmalign.training.listwise import ListwiseTrainer
+from mmalign.training.online import OnlineAgent, OnlineTrainer, require_online
 from mmalign.training.plan import (
     Plan,
     count_all,
@@ -45,7 +46,7 @@ from mmalign.training.plan import (
     plan_table,
 )
 from mmalign.training.preference import PreferenceTrainer
-from mmalign.training.reference import make_reference, starting_reference
+from mmalign.training.reference import Reference, make_reference, starting_reference
 from mmalign.training.stored_reference import (
     ReferenceStore,
     missing_examples,
@@ -74,6 +75,7 @@ def train(
     media: FrameSampling,
     cache: FrameCache | None = None,
     console: Console | None = None,
+    agent: OnlineAgent | None = None,
 ) -> Path:
     """Train, or go on where an interrupted run stopped; a finished run is left as it is.
 
@@ -90,6 +92,7 @@ def train(
         media: How frames are sampled, as when the data was built.
         cache: Decoded frames.
         console: Where the plan is printed.
+        agent: Builds the pairs of every step from samples, with `trainer.online`.
 
     Returns:
         The folder with the final model.
@@ -103,8 +106,15 @@ def train(
     _require_launched_processes()
     if trainer.reference_logps == "store":
         refuse_unfit(objective, trainer, output_dir)
-    records = _units(records, objective)
-    manifest = _manifest(model_name_or_path, records, objective, trainer, lora, media)
+    if trainer.online:
+        require_online(
+            agent,
+            unit=objective.objective.unit if objective else "sample",
+            stores_reference=trainer.reference_logps == "store",
+        )
+    else:
+        records = _units(records, objective)
+    manifest = _manifest(model_name_or_path, records, objective, trainer, lora, media, agent)
     resume_from = begin_run(output_dir, manifest)
     if is_finished(output_dir):
         return output_dir
@@ -122,9 +132,26 @@ def train(
         plan.save(output_dir / "plan.json")
         (console or Console()).print(plan_table(plan))
     dataset = _dataset(records, plan, encoder, trainer, objective)
-    loop = _make_trainer(
-        policy, family, processor, dataset, objective, trainer, output_dir, manifest, dtype
-    )
+    loop: AlignmentTrainer
+    if agent is not None and trainer.online:
+        assert objective is not None  # require_online has seen it
+        loop = OnlineTrainer(
+            policy,
+            family,
+            processor,
+            SampleDataset(dataset.records, dataset.sizes or ()),
+            trainer,
+            output_dir=output_dir,
+            manifest=manifest,
+            objective=objective,
+            reference=_reference(policy, family, objective, trainer, dtype),
+            agent=agent,
+            encoder=encoder,
+        )
+    else:
+        loop = _make_trainer(
+            policy, family, processor, dataset, objective, trainer, output_dir, manifest, dtype
+        )
     if isinstance(loop, ObjectiveTrainer) and trainer.reference_logps == "store":
         loop.reference = _stored_reference(
             loop, dataset, encoder, objective, model_name_or_path, output_dir, dtype
@@ -162,11 +189,6 @@ def _make_trainer(
 ) -> AlignmentTrainer:
     if objective is None:
         return SupervisedTrainer(policy, family, processor, dataset, trainer, output_dir, manifest)
-    reference = (
-        make_reference(policy, family, trainer.reference, dtype=dtype)
-        if _needs_reference(objective) and trainer.reference_logps == "compute"
-        else None
-    )
     loops: dict[Unit, type[PreferenceTrainer | UnpairedTrainer | ListwiseTrainer]] = {
         "pair": PreferenceTrainer,
         "response": UnpairedTrainer,
@@ -181,8 +203,20 @@ def _make_trainer(
         output_dir,
         manifest,
         objective=objective,
-        reference=reference,
+        reference=_reference(policy, family, objective, trainer, dtype),
     )
+
+
+def _reference(
+    policy: nn.Module,
+    family: ModelFamily,
+    objective: ChosenObjective,
+    trainer: TrainerConfig,
+    dtype: torch.dtype,
+) -> Reference | None:
+    if not _needs_reference(objective) or trainer.reference_logps == "store":
+        return None
+    return make_reference(policy, family, trainer.reference, dtype=dtype)
 
 
 def _dataset(
@@ -200,7 +234,9 @@ def _dataset(
     }
     fitting = [record for record in records if record.id in kept]
     return ExampleDataset(
-        fitting, _encode(encoder, objective), sizes=[sizes[record.id] for record in fitting]
+        fitting,
+        _encode(encoder, objective, trainer),
+        sizes=[sizes[record.id] for record in fitting],
     )
 
 
@@ -220,7 +256,7 @@ def _stored_reference(
     parts = reference_parts(loop.policy, encoder.processor, weights, trainer)
     store = ReferenceStore(store_folder(parts, trainer.reference_store, output_dir), parts)
     planner = encoder.for_planning(with_keys=True)
-    planned = ExampleDataset(dataset.records, _encode(planner, objective))
+    planned = ExampleDataset(dataset.records, _encode(planner, objective, trainer))
     missing = missing_examples(store, (planned[index] for index in range(len(planned))))
     share = missing[accelerator.process_index :: accelerator.num_processes]
     if share:
@@ -254,7 +290,8 @@ def plan_training(
     model_class = AutoModelForCausalLM if family.name == "causal_lm" else AutoModelForMultimodalLM
     with torch.device("meta"):
         empty: PreTrainedModel = model_class.from_config(config)  # type: ignore[no-untyped-call]  # transformers
-    records = _units(records, objective)
+    if not trainer.online:
+        records = _units(records, objective)
     encoder = Encoder(family, processor_of(model_name_or_path), media)
     policy = _trainable(empty, family, trainer, lora)
     return _plan(policy, records, encoder, trainer, objective)
@@ -267,7 +304,7 @@ def _plan(
     trainer: TrainerConfig,
     objective: ChosenObjective | None,
 ) -> Plan:
-    counts, broken = count_all(records, _encode(encoder.for_planning(), objective))
+    counts, broken = count_all(records, _encode(encoder.for_planning(), objective, trainer))
     copies = (
         trainer.reference_logps == "compute"
         and trainer.reference != "adapter_off"
@@ -285,9 +322,13 @@ def _plan(
     return Plan(tuple(counts), limit, tuple(too_long), broken, memory)
 
 
-def _encode(encoder: Encoder, objective: ChosenObjective | None) -> Callable[[Any], Example]:
+def _encode(
+    encoder: Encoder, objective: ChosenObjective | None, trainer: TrainerConfig
+) -> Callable[[Any], Example]:
     if objective is None:
         return encoder.sample
+    if trainer.online:
+        return encoder.sides_of
     encoders: dict[Unit, Callable[[Any], Example]] = {
         "pair": encoder.pair,
         "response": encoder.labelled,
@@ -343,6 +384,7 @@ def _manifest(
     trainer: TrainerConfig,
     lora: LoraSettings | None,
     media: FrameSampling,
+    agent: OnlineAgent | None,
 ) -> dict[str, Any]:
     """What a resumed run must agree on."""
     return {
@@ -355,6 +397,9 @@ def _manifest(
         "trainer": trainer.model_dump(mode="json"),
         "lora": lora.model_dump(mode="json") if lora else None,
         "media": media.model_dump(mode="json"),
+        "agent": {"path": agent.path, "seed": agent.seed, **agent.config.model_dump(mode="json")}
+        if agent
+        else None,
         "num_processes": int(os.environ.get("WORLD_SIZE", "1")),
     }
 

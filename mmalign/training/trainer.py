@@ -25,14 +25,14 @@ from mmalign.errors import ConfigError
 from mmalign.models.families import ModelFamily
 from mmalign.objectives import ChosenObjective
 from mmalign.training.batching import LengthGroups, padding_of
-from mmalign.training.branches import BranchScores, score_branches
+from mmalign.training.branches import BranchScores, StoredLogps, score_branches
 from mmalign.training.checkpoints import finish_checkpoint
 from mmalign.training.config import TrainerConfig
-from mmalign.training.examples import Batch, Example, ExampleDataset, collate
+from mmalign.training.examples import Batch, Example, ExampleDataset, SampleDataset, collate
 from mmalign.training.forward import Row, call_through
 from mmalign.training.out_of_memory import explain_memory
 from mmalign.training.reference import Reference
-from mmalign.training.stored_reference import ReferenceStore
+from mmalign.training.role_check import RoleCheck
 from mmalign.training.vision_cache import shared_features
 
 __all__ = ["AlignmentTrainer", "ItemLosses", "ObjectiveTrainer"]
@@ -56,13 +56,14 @@ class AlignmentTrainer(Trainer):
     """
 
     loss_is_scaled_for_ga = True
+    collate = staticmethod(collate)
 
     def __init__(
         self,
         model: nn.Module,
         family: ModelFamily,
         processor: Any,  # transformers' processors share no typed base
-        dataset: ExampleDataset,
+        dataset: ExampleDataset | SampleDataset,
         config: TrainerConfig,
         output_dir: Path,
         manifest: Mapping[str, Any],
@@ -88,9 +89,12 @@ class AlignmentTrainer(Trainer):
             model=model,
             args=training_arguments(config, output_dir),
             train_dataset=dataset,
-            data_collator=collate,  # type: ignore[arg-type]  # a Batch, not a dict
+            data_collator=self.collate,  # type: ignore[arg-type]  # a Batch, not a dict
             processing_class=processor,
-            callbacks=[_RunFolder(output_dir, manifest, config.save_total_limit)],
+            callbacks=[
+                _RunFolder(output_dir, manifest, config.save_total_limit),
+                RoleCheck(config.min_reward_accuracy, config.reward_accuracy_steps),
+            ],
         )
         if self.pop_callback(ProgressCallback) is not None:
             self.add_callback(_Progress())
@@ -116,8 +120,13 @@ class AlignmentTrainer(Trainer):
         if self.vision is not None:
             self.vision.begin_step()
         batches, _ = super().get_batch_samples(epoch_iterator, num_batches, device)
+        batches = self.prepare_step(batches)
         units = torch.tensor(sum(self.num_units(batch) for batch in batches), device=device)
-        return batches, self.accelerator.gather(units).sum()
+        return batches, self.accelerator.gather(units).sum().clamp(min=1)
+
+    def prepare_step(self, batches: list[Any]) -> list[Batch]:
+        """The micro-batches of a step as the data set gives them, made ready to be learnt from."""
+        return batches
 
     def training_step(
         self, model: nn.Module, inputs: Any, num_items_in_batch: Tensor | int | None = None
@@ -195,6 +204,8 @@ class AlignmentTrainer(Trainer):
                         )
 
     def _record_work(self, rows: Sequence[Row]) -> None:
+        if not rows:
+            return
         padding = padding_of(rows, layout=self.config.layout)
         wasted = padding.num_positions - padding.num_tokens
         self._metrics["padding_share"].append((wasted, padding.num_positions))
@@ -225,7 +236,7 @@ class ObjectiveTrainer(AlignmentTrainer):
         model: nn.Module,
         *args: Any,
         objective: ChosenObjective,
-        reference: Reference | ReferenceStore | None,
+        reference: Reference | StoredLogps | None,
         **kwargs: Any,
     ) -> None:
         self.objective: ChosenObjective = objective

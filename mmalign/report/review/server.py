@@ -1,0 +1,76 @@
+"""Serves the pages of a run on this machine only, until Ctrl-C."""
+
+import getpass
+import socket
+from collections.abc import Callable
+from pathlib import Path
+
+import uvicorn
+
+from mmalign.engine.store import RunStore
+from mmalign.errors import ConfigError, StoreError
+from mmalign.report.review.app import RunPages, guarded_app
+from mmalign.report.review.guard import new_token
+
+__all__ = ["serve"]
+
+
+def serve(
+    run_folder: Path, *, port: int, read_only: bool, started: Callable[[str], object]
+) -> None:
+    """Serve a run's pages until the process is asked to end.
+
+    Args:
+        run_folder: What `mmalign build` wrote or is writing.
+        port: Of 127.0.0.1; 0 takes a free one.
+        read_only: Take no decisions.
+        started: Is called with the address, token included, before the first request is taken.
+
+    Raises:
+        StoreError: The folder is missing or holds no store.
+        ConfigError: The port is taken.
+    """
+    if not run_folder.is_dir():
+        raise StoreError(f"{run_folder}: no such run folder; give one that `mmalign build` wrote")
+    with RunStore(run_folder, read_only=True) as store, _listening(port) as listening:
+        pages = RunPages(store, by=_user(), read_only=read_only)
+        try:
+            pages.index.refresh()
+            token, port = new_token(), listening.getsockname()[1]
+            config = uvicorn.Config(
+                guarded_app(pages, token=token, port=port),
+                loop="asyncio",
+                http="h11",
+                ws="none",
+                lifespan="off",
+                log_level="warning",
+                access_log=False,
+                server_header=False,
+                timeout_graceful_shutdown=1,  # a film that is being sent ends with us
+            )
+            started(f"http://127.0.0.1:{port}/?token={token}")
+            uvicorn.Server(config).run(sockets=[listening])
+        except KeyboardInterrupt:
+            pass  # uvicorn has closed everything and raises what it was sent once more
+        finally:
+            pages.index.close()
+
+
+def _listening(port: int) -> socket.socket:
+    listening = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    try:
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening.bind(("127.0.0.1", port))
+    except (OSError, OverflowError) as error:
+        listening.close()
+        raise ConfigError(
+            f"--port {port}: cannot be listened on ({error}); give another one, or 0 for a free one"
+        ) from error
+    return listening
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a container's user without a name
+        return "person"
