@@ -10,7 +10,7 @@ import typer
 from rich.console import Console
 
 from mmalign import __version__
-from mmalign.cli import caches, doctor, lists, runs, show, transfer, view
+from mmalign.cli import answer, caches, doctor, lists, runs, show, transfer, view
 from mmalign.errors import ConfigError, MmalignError, PluginError
 
 __all__ = ["app", "main", "run"]
@@ -26,6 +26,7 @@ app = typer.Typer(
 runs.add_to(app)
 transfer.add_to(app)
 view.add_to(app)
+answer.add_to(app)
 lists.add_to(app)
 app.add_typer(show.app, name="show")
 app.add_typer(caches.app, name="cache")

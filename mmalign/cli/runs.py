@@ -57,7 +57,8 @@ def run(
         from mmalign.pipeline import run_pipeline
 
         state = run_pipeline(recipe, console)
-        console.print(f"the report is {state.get('report')}", soft_wrap=True)
+        if "report" in state:
+            console.print(f"the report is {state['report']}", soft_wrap=True)
         return state
 
     _carry_out(config, overrides, dry_run, as_json, work)

@@ -1,4 +1,4 @@
-"""mmalign show: an agent's graph, a pair with the tokens that carry reward, a recipe's schema."""
+"""mmalign show: an agent's graph, a pair and its tokens, who waits for a person, the schema."""
 
 import json
 from difflib import get_close_matches
@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
 
 from mmalign.cli.plugins import agents
 from mmalign.errors import ConfigError
@@ -17,7 +19,10 @@ if TYPE_CHECKING:
 
 __all__ = ["app"]
 
-app = typer.Typer(help="Look at a graph, a pair or the schema of recipes.", no_args_is_help=True)
+app = typer.Typer(
+    help="Look at a graph, a pair, questions to people or the schema of recipes.",
+    no_args_is_help=True,
+)
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print as JSON.")]
 
@@ -70,6 +75,32 @@ def pair(
         typer.echo(json.dumps(values, indent=2, ensure_ascii=False))
     else:
         Console().print(render_pair(found, tokens))
+
+
+@app.command(epilog="Example: mmalign show waiting runs/mine")
+def waiting(
+    run: Annotated[Path, typer.Argument(help="A run folder.")], as_json: AsJson = False
+) -> None:
+    """List the samples whose agent has asked a person, with what it asks."""
+    from mmalign.engine import RunStore
+    from mmalign.engine import waiting as find
+
+    with RunStore(run, read_only=True) as store:
+        found = find(store)
+    if as_json:
+        rows = [
+            {**vars(one), "sample": one.sample.model_dump(mode="json")}
+            | {"answer": one.answer and one.answer._asdict()}
+            for one in found
+        ]
+        typer.echo(json.dumps(rows, indent=2, ensure_ascii=False))
+        return
+    table = Table("sample", "node", "asked at", "payload", "answer")
+    for one in found:
+        given = "" if one.answer is None else f"{json.dumps(one.answer.value)} by {one.answer.by}"
+        payload = json.dumps(one.payload, ensure_ascii=False)
+        table.add_row(*map(escape, (one.sample_id, one.node, one.asked_at, payload, given)))
+    Console().print(table)
 
 
 @app.command(epilog="Example: mmalign show schema > recipe.schema.json")

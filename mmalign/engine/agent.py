@@ -1,6 +1,7 @@
 """What the engine asks of a compiled LangGraph graph, and one sample's walk through it."""
 
 import re
+from collections.abc import Sequence
 from typing import Any, get_type_hints
 
 from langchain_core.runnables import RunnableConfig
@@ -11,11 +12,21 @@ from mmalign.engine.context import Context
 from mmalign.errors import PluginError
 from mmalign.records import DroppedSample, PreferencePair, Sample
 
-__all__ = ["AgentGraph", "AgentRecord", "config_class", "context_class", "failed_node", "walk"]
+__all__ = [
+    "AgentGraph",
+    "AgentRecord",
+    "checked_records",
+    "config_class",
+    "context_class",
+    "failed_node",
+    "walk",
+    "walk_settings",
+]
 
 AgentGraph = CompiledStateGraph[Any, Any, Any, Any]
 AgentRecord = PreferencePair | DroppedSample
 
+DECLARATION = "`interrupts: ClassVar[bool] = True` in the class of its context"
 _NODE_NOTE = re.compile(r"During task with name '(.*)' and id '")
 
 
@@ -23,7 +34,8 @@ def context_class(graph: AgentGraph) -> type[Context]:
     """The class of the context that the graph's nodes read.
 
     Raises:
-        PluginError: It is none of ours, or the graph's state has no `records`.
+        PluginError: It is none of ours, the graph's state has no `records`, or the graph stops
+            before or after a node without declaring it.
     """
     found = graph.builder.context_schema
     if not (isinstance(found, type) and issubclass(found, Context)):
@@ -36,6 +48,11 @@ def context_class(graph: AgentGraph) -> type[Context]:
         raise PluginError(
             f"the agent's state has no {' and no '.join(missing)}; the engine puts a Sample into "
             f"`sample` and takes a list of pairs and dropped samples from `records`"
+        )
+    if (graph.interrupt_before_nodes or graph.interrupt_after_nodes) and not found.interrupts:
+        raise PluginError(
+            f"the agent's graph is compiled with interrupt_before or interrupt_after, but does not "
+            f"declare that it waits for people: write {DECLARATION}"
         )
     return found
 
@@ -59,19 +76,38 @@ async def walk(
         What the graph wrote, or one dropped sample with the reason `no_record`.
 
     Raises:
-        TypeError: The graph wrote something else, or a record of another sample.
+        TypeError: The graph wrote something else, or a record of another sample, or it asked a
+            person, which takes a run that can wait.
         GraphRecursionError: It took more steps than `recursion_limit`.
         Exception: Whatever a node raises, with a note that names the node.
     """
-    config: RunnableConfig = {
-        "recursion_limit": recursion_limit,
-        "metadata": {"sample_id": sample.id},
-    }
+    config = walk_settings(sample, recursion_limit)
     if graph.checkpointer:
         config["configurable"] = {"thread_id": sample.id}
     written = await graph.ainvoke(
         {"sample": sample}, config, context=context, output_keys="records"
     )
+    if isinstance(written, dict):  # `records` is a list; LangGraph puts an interrupt in its place
+        raise TypeError(
+            "the graph called interrupt(), which only `mmalign build` can wait for, and only where "
+            f"the agent declares it: write {DECLARATION}"
+        )
+    return checked_records(sample, written)
+
+
+def walk_settings(sample: Sample, recursion_limit: int) -> RunnableConfig:
+    """What LangGraph is told about one sample's walk."""
+    return {"recursion_limit": recursion_limit, "metadata": {"sample_id": sample.id}}
+
+
+def checked_records(
+    sample: Sample, written: Sequence[AgentRecord] | None
+) -> tuple[AgentRecord, ...]:
+    """What a graph left in `records`; one dropped sample where it left nothing.
+
+    Raises:
+        TypeError: It is no record, or one of another sample.
+    """
     records = tuple(written or ())
     for record in records:
         if not isinstance(record, PreferencePair | DroppedSample):

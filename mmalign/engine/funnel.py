@@ -6,6 +6,8 @@ from typing import Any
 
 from rich.table import Table
 
+from mmalign.engine.interrupts import tally_of_waiting
+from mmalign.engine.reviews import REVIEW_NODE, REVIEW_REJECTED, review_losses
 from mmalign.engine.store import RunStore
 
 __all__ = ["Funnel", "FunnelRow", "funnel_of"]
@@ -22,7 +24,7 @@ class FunnelRow:
 
 @dataclass(frozen=True)
 class Funnel:
-    """Samples in = kept + dropped + failed."""
+    """Samples in = kept + dropped + failed + waiting."""
 
     num_in: int
     num_kept: int
@@ -36,6 +38,13 @@ class Funnel:
     """Answers that were paid for, those of unfinished samples included."""
     num_tokens: int
     cost: float
+    waiting: tuple[FunnelRow, ...] = ()
+    """For a person's answer."""
+
+    @property
+    def num_waiting(self) -> int:
+        """Samples that wait for a person."""
+        return sum(row.num_samples for row in self.waiting)
 
     @property
     def num_dropped(self) -> int:
@@ -49,7 +58,12 @@ class Funnel:
 
     def to_json(self) -> Mapping[str, Any]:
         """The funnel as JSON values, sums included."""
-        return {**asdict(self), "num_dropped": self.num_dropped, "num_failed": self.num_failed}
+        return {
+            **asdict(self),
+            "num_dropped": self.num_dropped,
+            "num_failed": self.num_failed,
+            "num_waiting": self.num_waiting,
+        }
 
     def table(self) -> Table:
         """The funnel for a terminal."""
@@ -66,7 +80,8 @@ class Funnel:
             f"{self.num_kept:,}",
             self._share(self.num_kept),
         )
-        for kind, rows in (("dropped", self.dropped), ("failed", self.failed)):
+        left = {"dropped": self.dropped, "failed": self.failed, "waiting": self.waiting}
+        for kind, rows in left.items():
             for row in rows:
                 share = self._share(row.num_samples)
                 table.add_row(kind, row.reason, row.node, f"{row.num_samples:,}", share)
@@ -80,19 +95,23 @@ class Funnel:
 
 
 def funnel_of(store: RunStore) -> Funnel:
-    """The funnel of everything that is committed."""
+    """The funnel of everything that is committed; rejected pairs count as dropped by review."""
     tally, totals = store.tally(), store.totals()
+    lost, asked = review_losses(store), tally_of_waiting(store)
     rows: dict[str, list[FunnelRow]] = {"dropped": [], "failed": []}
     for status, reason, node, num_samples, _ in tally:
         if status != "kept":
             rows[status].append(FunnelRow(reason or "", node or "", num_samples))
+    if lost.num_samples:
+        rows["dropped"].append(FunnelRow(REVIEW_REJECTED, REVIEW_NODE, lost.num_samples))
     return Funnel(
-        num_in=sum(row[3] for row in tally),
-        num_kept=sum(row[3] for row in tally if row[0] == "kept"),
-        num_pairs=sum(row[4] for row in tally),
+        num_in=sum(row[3] for row in tally) + sum(num_samples for _, num_samples in asked),
+        num_kept=sum(row[3] for row in tally if row[0] == "kept") - lost.num_samples,
+        num_pairs=sum(row[4] for row in tally) - lost.num_pairs,
         dropped=tuple(rows["dropped"]),
         failed=tuple(rows["failed"]),
         num_calls=totals.num_calls,
         num_tokens=totals.num_tokens,
         cost=totals.cost,
+        waiting=tuple(FunnelRow("asks_a_person", node, num) for node, num in asked),
     )

@@ -28,6 +28,8 @@ class Counts:
     """Committed by earlier starts."""
     done: Counter[str] = field(default_factory=Counter)
     """Committed by this start, by status."""
+    num_waiting: int = 0
+    """Samples whose agent has asked a person."""
     cost: float = 0.0
     num_tokens: int = 0
     started: float = field(default_factory=time.monotonic)
@@ -49,6 +51,8 @@ class Counts:
         parts.append(f"{self.done['kept']:,} kept, {self.done['dropped']:,} dropped")
         if self.done["failed"]:
             parts.append(f"{self.done['failed']:,} failed")
+        if self.num_waiting:
+            parts.append(f"{self.num_waiting:,} wait for a person")
         parts.append(f"{self.num_tokens:,} tokens, cost {self.cost:.4f}")
         return " | ".join(parts)
 

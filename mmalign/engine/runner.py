@@ -8,20 +8,22 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
-from pydantic import Field
 from rich.console import Console
 
 from mmalign import __version__
 from mmalign.config import Config
 from mmalign.engine.agent import AgentGraph, AgentRecord, context_class, failed_node, walk
 from mmalign.engine.budget import Budget, BudgetConfig, Price, Spending
+from mmalign.engine.config import EngineConfig
 from mmalign.engine.context import Context
 from mmalign.engine.executor import Executor, LocalExecutor
 from mmalign.engine.failures import failed_sample, is_transient
 from mmalign.engine.funnel import Funnel, funnel_of
+from mmalign.engine.judges import JudgeCount
 from mmalign.engine.ledger import Ledger, LedgeredModel, RunStopped, SamplePass
 from mmalign.engine.manifest import Manifest
 from mmalign.engine.progress import Counts, report_progress
+from mmalign.engine.resume import InterruptiblePass, InterruptibleWalks
 from mmalign.engine.signals import stop_signals
 from mmalign.engine.store import Outcome, RunStore
 from mmalign.errors import (
@@ -36,30 +38,11 @@ from mmalign.errors import (
 from mmalign.models.protocol import ChatModel
 from mmalign.records import DroppedSample, PreferencePair, Sample
 
-__all__ = ["EngineConfig", "run_agent", "run_agent_blocking"]
+__all__ = ["run_agent", "run_agent_blocking"]
 
 log = logging.getLogger(__name__)
 
-
-class EngineConfig(Config):
-    """How a run is carried out; none of it changes the records."""
-
-    max_concurrency: int = Field(default=16, gt=0)
-    """Samples under way at once."""
-    max_attempts: int = Field(default=3, gt=0)
-    """Walks through the graph that a sample gets when models or decoders fail for a moment."""
-    retry_wait_s: float = Field(default=1.0, ge=0)
-    """Before the second walk; doubled before each further one."""
-    max_failed_ratio: float = Field(default=0.2, ge=0, le=1)
-    """Of the samples of this start; above it the run ends."""
-    min_samples_for_ratio: int = Field(default=20, gt=0)
-    """So many must be done before the ratio counts."""
-    retry_failed: bool = False
-    """Try the samples again that earlier starts committed as failed."""
-    recursion_limit: int = Field(default=50, gt=0)
-    """Steps of a graph; a sample that needs more is dropped."""
-    stop_grace_s: float = Field(default=5.0, ge=0)
-    """How long calls under way may take to end when the run is stopped."""
+POLL_S = 1.0
 
 
 async def run_agent(
@@ -108,7 +91,7 @@ async def run_agent(
         BudgetReachedError: The budget is used up; the run can be resumed with a larger one.
         RunInterruptedError: Ctrl-C or SIGTERM; the run can be resumed.
         AgentError: A node raised what is no failure of its sample.
-        FailedRatioError: Too many samples failed.
+        FailedRatioError: Too many samples failed, or too many replies of the judge were invalid.
         RecordError: Two samples have one id.
     """
     engine = engine or EngineConfig()
@@ -117,7 +100,7 @@ async def run_agent(
         store.forget_failed()
     if num_samples is None and isinstance(samples, Sized):
         num_samples = len(samples)
-    totals = store.totals()
+    totals, context = store.totals(), context_class(graph)
     purse = Budget(budget or BudgetConfig(), Spending(totals.num_tokens, totals.cost))
     roles = {"policy": policy, **(models or {})}
     run = _Run(
@@ -126,17 +109,22 @@ async def run_agent(
         store=store,
         manifest=manifest,
         ledger=Ledger(store, purse),
-        context=context_class(graph),
+        context=context,
         models=roles,
         prices={role: purse.price(role, model.name) for role, model in roles.items()},
         settings={"epoch": epoch, **({} if config is None else {"config": config})},
         engine=engine,
         committed=store.committed(),
         counts=Counts(num_samples=num_samples, num_before=store.num_committed),
+        interrupts=(
+            InterruptibleWalks(graph, store, run_id=manifest.run_id) if context.interrupts else None
+        ),
     )
-    await run.to_the_end(
-        executor or LocalExecutor(engine.max_concurrency), console or Console(stderr=True)
-    )
+    console = console or Console(stderr=True)
+    await run.to_the_end(executor or LocalExecutor(engine.max_concurrency), console)
+    if run.interrupts is not None and (num_waiting := run.interrupts.num_waiting):
+        where = f"mmalign view {store.folder}"
+        console.print(f"{num_waiting:,} samples wait for a person: {where}", soft_wrap=True)
     return funnel_of(store)
 
 
@@ -164,6 +152,9 @@ class _Run:
     engine: EngineConfig
     committed: dict[str, int]
     counts: Counts
+    interrupts: InterruptibleWalks | None
+    """None for agents that ask nobody."""
+    judge: JudgeCount = field(default_factory=JudgeCount)
     reason: Exception | None = None
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -171,7 +162,7 @@ class _Run:
         """Work until samples or patience end; raises what stopped the run."""
         progress = asyncio.create_task(report_progress(self.counts, console))
         with stop_signals(self.interrupt):
-            work = asyncio.create_task(executor.run(self.work, self.tasks()))
+            work = asyncio.create_task(self.work_on_all(executor))
             stopping = asyncio.create_task(self.stopping.wait())
             try:
                 await asyncio.wait({work, stopping}, return_when=asyncio.FIRST_COMPLETED)
@@ -188,6 +179,17 @@ class _Run:
                 await self.store.drain()
         if self.reason is not None:
             raise self.reason
+
+    async def work_on_all(self, executor: Executor) -> None:
+        """All samples; then, where the run waits for people, those that they answer."""
+        await executor.run(self.work, self.tasks())
+        if self.interrupts is None or not self.engine.wait_for_answers:
+            return
+        while self.interrupts.num_waiting and self.reason is None:
+            answered = [_Task(*found) for found in self.interrupts.answered()]
+            await executor.run(self.work, iter(answered))
+            if not answered:
+                await asyncio.sleep(POLL_S)
 
     @property
     def patience_s(self) -> float | None:
@@ -216,14 +218,16 @@ class _Run:
         )
 
     def tasks(self) -> Iterator[_Task]:
-        """Samples that are not committed, until the run is stopped."""
+        """Samples that are neither committed nor waiting, until the run is stopped."""
         seen: dict[str, int] = {}
+        waiting = frozenset() if self.interrupts is None else frozenset(self.interrupts.unanswered)
+        self.counts.num_waiting = len(waiting)
         try:
             for position, sample in enumerate(self.samples):
                 if self.reason is not None:
                     return
                 self.require_new(sample, position, seen)
-                if sample.id not in self.committed:
+                if sample.id not in self.committed and sample.id not in waiting:
                     yield _Task(position, sample)
         except MmalignError as error:
             self.stop(error)
@@ -253,7 +257,10 @@ class _Run:
             outcome = await self.outcome_of(task)
             if outcome is None:
                 return
-            await self.store.commit_outcome(outcome)
+            committed = self.store.commit_outcome(outcome)
+            if self.interrupts is not None and outcome.status != "failed":
+                self.interrupts.forget(outcome.sample_id)  # a failed one may be tried again
+            await committed
         except (AgentError, StoreError) as error:
             self.stop(error)
         except BudgetReachedError as error:
@@ -264,7 +271,7 @@ class _Run:
             self.count(outcome)
 
     def count(self, outcome: Outcome) -> None:
-        """Note a commit, and end the run where too many fail."""
+        """Note a commit, and end the run where too many fail or the judge cannot be relied on."""
         done = self.counts.done
         done[outcome.status] += 1
         self.counts.cost = self.ledger.budget.cost
@@ -284,18 +291,22 @@ class _Run:
                     f"{last.message}. Mend the cause and run again with engine.retry_failed: true"
                 )
             )
+        unreliable = self.judge.add(
+            outcome,
+            max_ratio=self.engine.max_judge_invalid_ratio,
+            min_samples=self.engine.min_judged_for_ratio,
+        )
+        if unreliable is not None:
+            self.stop(unreliable)
 
     async def outcome_of(self, task: _Task) -> Outcome | None:
-        """What a sample becomes after as many walks as it is allowed."""
+        """What a sample becomes after as many walks as it is allowed; None where it waits."""
         for attempt in range(self.engine.max_attempts):
-            sample_pass = SamplePass(task.sample.id)
+            sample_pass = (SamplePass if self.interrupts is None else InterruptiblePass)(
+                task.sample.id
+            )
             try:
-                records = await walk(
-                    self.graph,
-                    task.sample,
-                    self.context_of(task.sample, sample_pass),
-                    recursion_limit=self.engine.recursion_limit,
-                )
+                records = await self.walk(task, sample_pass)
             except Exception as error:
                 self.raise_if_refused(sample_pass, error)
                 dropped = failed_sample(task.sample, error, last_node=sample_pass.last_node)
@@ -307,8 +318,18 @@ class _Run:
                     await self.pause(self.engine.retry_wait_s * 2**attempt)
                     continue
             self.raise_if_refused(sample_pass, None)
-            return self.completed(task, records, sample_pass)
+            if self.interrupts is not None:
+                self.counts.num_waiting = self.interrupts.num_waiting
+            return None if records is None else self.completed(task, records, sample_pass)
         return None
+
+    async def walk(self, task: _Task, sample_pass: SamplePass) -> tuple[AgentRecord, ...] | None:
+        """The records of one walk; None where it stopped for a person."""
+        context, limit = self.context_of(task.sample, sample_pass), self.engine.recursion_limit
+        if self.interrupts is None:
+            return await walk(self.graph, task.sample, context, recursion_limit=limit)
+        assert isinstance(sample_pass, InterruptiblePass)
+        return await self.interrupts.walk(*task, context, sample_pass, recursion_limit=limit)
 
     def raise_if_refused(self, sample_pass: SamplePass, cause: Exception | None) -> None:
         """A walk that was denied a call has no result, whatever the agent made of it."""

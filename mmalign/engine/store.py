@@ -139,7 +139,7 @@ class RunStore:
     @property
     def manifest(self) -> Manifest | None:
         """What the folder's run is; None in a new folder."""
-        rows = self._read("SELECT value FROM meta WHERE key = 'manifest'")
+        rows = self.read("SELECT value FROM meta WHERE key = 'manifest'")
         return Manifest.model_validate_json(rows[0][0]) if rows else None
 
     def claim(self, manifest: Manifest, *, rebuild: bool = False) -> None:
@@ -196,6 +196,15 @@ class RunStore:
         """Store paid answers; the future is done when they are durable."""
         return self._committer.submit(INSERT_ANSWER, answers)
 
+    def write(self, statement: str, rows: Sequence[tuple[Any, ...]]) -> asyncio.Future[None]:
+        """Queue rows of another module's table; the future is done when they are durable."""
+        return self._committer.submit(statement, rows)
+
+    def execute(self, statement: str, values: tuple[Any, ...] = ()) -> None:
+        """Run a statement at once, before a run begins: one that makes another module's table."""
+        with store_errors(self.path):
+            self._writer.execute(statement, values)
+
     def forget_failed(self) -> int:
         """Delete the outcomes of failed samples, so that they are tried again; their number."""
         with store_errors(self.path):
@@ -209,20 +218,20 @@ class RunStore:
 
     def answers(self, key: bytes) -> list[StoredAnswer]:
         """The draws of a request that were answered."""
-        return [StoredAnswer(*row) for row in self._read(SELECT_ANSWERS, (key,))]
+        return [StoredAnswer(*row) for row in self.read(SELECT_ANSWERS, (key,))]
 
     def committed(self) -> dict[str, int]:
         """Position of every committed sample, by its id."""
-        return dict(self._read("SELECT sample_id, position FROM outcomes"))
+        return dict(self.read("SELECT sample_id, position FROM outcomes"))
 
     @property
     def num_committed(self) -> int:
         """How many samples are done."""
-        return int(self._read("SELECT count(*) FROM outcomes")[0][0])
+        return int(self.read("SELECT count(*) FROM outcomes")[0][0])
 
     def totals(self) -> Totals:
         """What was paid so far, answers of unfinished samples included."""
-        rows = self._read(
+        rows = self.read(
             "SELECT count(*), coalesce(sum(prompt_tokens + completion_tokens), 0), "
             "coalesce(sum(cost), 0.0) FROM ledger"
         )
@@ -230,7 +239,7 @@ class RunStore:
 
     def tally(self) -> list[tuple[str, str | None, str | None, int, int]]:
         """Samples and pairs by (status, reason, node), the most frequent first."""
-        return self._read(
+        return self.read(
             "SELECT status, reason, node, count(*), sum(num_pairs) FROM outcomes "
             "GROUP BY status, reason, node ORDER BY count(*) DESC, status, reason, node"
         )
@@ -258,7 +267,8 @@ class RunStore:
             raise StoreError(f"{self.path}: was opened to be read; open it without read_only")
         return self._commits
 
-    def _read(self, query: str, values: tuple[Any, ...] = ()) -> list[Any]:
+    def read(self, query: str, values: tuple[Any, ...] = ()) -> list[Any]:
+        """The rows of a query, for modules that keep tables of their own here."""
         with store_errors(self.path):
             return self._reader.execute(query, values).fetchall()
 

@@ -35,6 +35,8 @@ class FunnelView:
     num_dropped: int
     num_pending: int
     """Neither kept nor dropped: the build was stopped before it reached them."""
+    num_waiting: int
+    """Whose agent has asked a person."""
     drops: tuple[Drop, ...]
     cost: float
     num_tokens: int
@@ -62,7 +64,8 @@ def view_funnel(
     for item in dropped:
         if item.sample_id not in kept:
             lost.setdefault(item.sample_id, item)
-    num_in = max(int(funnel.get("num_in") or 0), len(kept) + len(lost))
+    num_waiting = int(funnel.get("num_waiting") or 0)
+    num_in = max(int(funnel.get("num_in") or 0), len(kept) + len(lost) + num_waiting)
     groups: dict[tuple[str, str, str], list[DroppedSample]] = defaultdict(list)
     for item in lost.values():
         groups[item.node, item.reason, item.kind].append(item)
@@ -85,7 +88,8 @@ def view_funnel(
         num_kept=len(kept),
         num_pairs=len(pairs),
         num_dropped=len(lost),
-        num_pending=num_in - len(kept) - len(lost),
+        num_pending=num_in - len(kept) - len(lost) - num_waiting,
+        num_waiting=num_waiting,
         drops=tuple(sorted(drops, key=lambda drop: -drop.count)),
         cost=float(funnel.get("cost") or sum(lineage.cost for lineage in lineages)),
         num_tokens=int(funnel.get("num_tokens") or sum(item.num_tokens for item in lineages)),

@@ -1,19 +1,38 @@
-"""A five-node agent for tests and benchmarks of the engine: one model call in each node."""
+"""Agents for tests and benchmarks of the engine: one of five model calls, one that asks people."""
 
 import itertools
 from dataclasses import dataclass, field
-from typing import TypedDict
+from typing import ClassVar, TypedDict, TypeVar
 
 from langgraph.graph import END, START, StateGraph
 from langgraph.runtime import Runtime
+from langgraph.types import interrupt
 
 from mmalign.config import Config
 from mmalign.engine.agent import AgentGraph, AgentRecord
 from mmalign.engine.context import Context
 from mmalign.models.protocol import Sampling
-from mmalign.records import DroppedSample, PreferencePair, Response, Sample, text_of, user
+from mmalign.records import (
+    DroppedSample,
+    Lineage,
+    PreferencePair,
+    Response,
+    Sample,
+    text_of,
+    user,
+)
 
-__all__ = ["FiveNodeConfig", "FiveNodeContext", "build_graph", "numbered_samples"]
+__all__ = [
+    "FiveNodeConfig",
+    "FiveNodeContext",
+    "PersonConfig",
+    "PersonContext",
+    "build_graph",
+    "build_person_graph",
+    "numbered_samples",
+]
+
+ContextT = TypeVar("ContextT", bound=Context)
 
 
 class FiveNodeConfig(Config):
@@ -46,7 +65,7 @@ class FiveNodeState(FiveNodeInput, total=False):
     records: list[AgentRecord]
 
 
-async def ask(runtime: Runtime[FiveNodeContext], name: str, text: str) -> str:
+async def ask(runtime: Runtime[ContextT], name: str, text: str) -> str:
     """One answer of the policy."""
     context = runtime.context
     (completion,) = await context.policy.generate(
@@ -57,7 +76,7 @@ async def ask(runtime: Runtime[FiveNodeContext], name: str, text: str) -> str:
     return completion.text
 
 
-async def caption(state: FiveNodeState, runtime: Runtime[FiveNodeContext]) -> dict[str, object]:
+async def caption(state: FiveNodeState, runtime: Runtime[ContextT]) -> dict[str, object]:
     """Say what there is."""
     return {"caption": await ask(runtime, "caption", state["sample"].question)}
 
@@ -106,6 +125,80 @@ def build_graph() -> AgentGraph:
     for left, right in itertools.pairwise(nodes):
         graph.add_edge(left.__name__, right.__name__)
     graph.add_edge("write_pair", END)
+    return graph.compile()
+
+
+class PersonConfig(Config):
+    """How much the agent asks."""
+
+    num_questions: int = 1
+    """One asks for a verdict; a second one for its reason."""
+
+
+@dataclass(frozen=True)
+class PersonContext(Context):
+    """The context of an agent that waits for people."""
+
+    interrupts: ClassVar[bool] = True
+    config: PersonConfig = field(default_factory=PersonConfig)
+
+
+class PersonState(FiveNodeInput, total=False):
+    """What the nodes write."""
+
+    caption: str
+    verdict: str
+    reason: str
+    records: list[AgentRecord]
+
+
+async def ask_verdict(state: PersonState, runtime: Runtime[PersonContext]) -> dict[str, object]:
+    """Let a person judge the caption beside the model's own opinion."""
+    opinion = await ask(runtime, "opinion", state["caption"])
+    shown = {"caption": state["caption"], "opinion": opinion, "choices": ["good", "bad"]}
+    return {"verdict": interrupt(shown)}
+
+
+async def ask_reason(state: PersonState, runtime: Runtime[PersonContext]) -> dict[str, object]:
+    """Let the person say why."""
+    if runtime.context.config.num_questions < 2:
+        return {}
+    return {"reason": interrupt({"question": f"why {state['verdict']}?"})}
+
+
+async def write_judged_pair(
+    state: PersonState, runtime: Runtime[PersonContext]
+) -> dict[str, object]:
+    """A pair with the person's vote in its lineage, or the reason why there is none."""
+    sample = state["sample"]
+    if state["verdict"] != "good":
+        drop = DroppedSample(
+            sample_id=sample.id, reason="bad", node="write_judged_pair", message="a person says so"
+        )
+        return {"records": [drop]}
+    vote = {key: state[key] for key in ("verdict", "reason") if key in state}
+    pair = PreferencePair(
+        sample_id=sample.id,
+        prompt=sample.messages,
+        chosen=Response(messages=(text_of(state["caption"]),)),
+        rejected=Response(messages=(text_of(await ask(runtime, "spoil", state["caption"])),)),
+        lineage=Lineage(votes={"person": vote}),
+    )
+    return {"records": [pair]}
+
+
+def build_person_graph() -> AgentGraph:
+    """Caption; stop for a person's verdict, and for its reason; write."""
+    graph = StateGraph(PersonState, PersonContext, input_schema=FiveNodeInput)
+    graph.add_node("caption", caption)
+    graph.add_node("ask_verdict", ask_verdict)
+    graph.add_node("ask_reason", ask_reason)
+    graph.add_node("write_judged_pair", write_judged_pair)
+    graph.add_edge(START, "caption")
+    graph.add_edge("caption", "ask_verdict")
+    graph.add_edge("ask_verdict", "ask_reason")
+    graph.add_edge("ask_reason", "write_judged_pair")
+    graph.add_edge("write_judged_pair", END)
     return graph.compile()
 
 

@@ -19,10 +19,13 @@ from mmalign.engine import EngineConfig, Manifest, RunStore, export, run_agent_b
 from mmalign.errors import MmalignError
 from mmalign.models.protocol import Completion
 from mmalign.records import Message
-from mmalign.testing.agents import build_graph, numbered_samples
+from mmalign.testing.agents import build_graph, build_person_graph, numbered_samples
 from mmalign.testing.models import SlowModel
 
 __all__ = ["build", "main", "main_of_fork"]
+
+
+_AGENTS = {"build_graph": build_graph, "build_person_graph": build_person_graph}
 
 
 @dataclass
@@ -48,16 +51,17 @@ def build(
     wait_s: float = 0.0,
     max_concurrency: int = 8,
     stop_grace_s: float = 1.0,
+    agent: str = "build_graph",
 ) -> None:
-    """Build the pairs of the five-node agent and export them."""
+    """Build the pairs of an agent of `mmalign.testing.agents` and export them."""
     file = os.open(calls, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
     try:
         with RunStore(folder) as store:
             run_agent_blocking(
-                build_graph(),
+                _AGENTS[agent](),
                 numbered_samples(num_samples),
                 store=store,
-                manifest=Manifest(agent="mmalign.testing.agents:build_graph", seed=1),
+                manifest=Manifest(agent=f"mmalign.testing.agents:{agent}", seed=1),
                 policy=WritingModel(wait_s=wait_s, file=file),
                 engine=EngineConfig(max_concurrency=max_concurrency, stop_grace_s=stop_grace_s),
             )
@@ -75,6 +79,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--wait-s", type=float, default=0.002)
     parser.add_argument("--max-concurrency", type=int, default=8)
     parser.add_argument("--stop-grace-s", type=float, default=1.0)
+    parser.add_argument("--agent", choices=_AGENTS, default="build_graph")
     options = parser.parse_args(arguments)
     try:
         build(**vars(options))
