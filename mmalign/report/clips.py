@@ -30,8 +30,16 @@ from mmalign.media import (
     write_video,
 )
 from mmalign.records import MediaOperation, MediaRef, content_id
+from mmalign.report.spectrogram import spectrogram_png
 
-__all__ = ["Clip", "ClipWriter", "describe_operation"]
+__all__ = [
+    "Clip",
+    "ClipWriter",
+    "clip_duration_s",
+    "describe_operation",
+    "operation_names",
+    "source_name",
+]
 
 _MAX_WIDTH = 320
 _MAX_FPS = 12.0
@@ -86,7 +94,7 @@ class ClipWriter:
                 self._done[key] = self._encode(self._located(ref), key)
             except (MmalignError, OSError) as error:
                 self._done[key] = Clip(
-                    kind=ref.kind, src="", problem=str(error), source=_source(ref)
+                    kind=ref.kind, src="", problem=str(error), source=source_name(ref)
                 )
         return self._done[key]
 
@@ -107,7 +115,7 @@ class ClipWriter:
         info = probe(ref.uri)
         clip = load_video(ref, self._display_sampling(ref, info))
         frames = _shrunk(clip.frames)
-        duration_s = _duration_s(clip.timestamps_s, clip.fps)
+        duration_s = clip_duration_s(clip.timestamps_s, clip.fps)
         sound = _sound(ref, info)
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "clip.mp4"
@@ -128,8 +136,8 @@ class ClipWriter:
             duration_s=duration_s,
             num_frames=len(frames),
             has_sound=sound is not None,
-            operations=_names(ref),
-            source=_source(ref),
+            operations=operation_names(ref),
+            source=source_name(ref),
         )
 
     def _display_sampling(self, ref: MediaRef, info: VideoInfo) -> FrameSampling:
@@ -151,8 +159,8 @@ class ClipWriter:
             src=self._placed(content, f"{key}.jpg", _image_type(frames[0])),
             width=frames.shape[2],
             height=frames.shape[1],
-            operations=_names(ref),
-            source=_source(ref),
+            operations=operation_names(ref),
+            source=source_name(ref),
         )
 
     def _encode_audio(self, ref: MediaRef, key: str) -> Clip:
@@ -160,10 +168,11 @@ class ClipWriter:
         return Clip(
             kind="audio",
             src=self._placed(_wav(sound), f"{key}.wav", "audio/wav"),
+            poster=_png_uri(spectrogram_png(sound)),
             duration_s=sound.waveform.shape[-1] / sound.sample_rate_hz,
             has_sound=True,
-            operations=_names(ref),
-            source=_source(ref),
+            operations=operation_names(ref),
+            source=source_name(ref),
         )
 
     def _placed(self, content: bytes, name: str, media_type: str) -> str:
@@ -188,7 +197,8 @@ def describe_operation(operation: MediaOperation) -> str:
     return f"{name} ({values})" if values else name
 
 
-def _names(ref: MediaRef) -> tuple[str, ...]:
+def operation_names(ref: MediaRef) -> tuple[str, ...]:
+    """Names of what is done to the media, in words, in order."""
     return tuple(item.name.replace("_", " ") for item in ref.operations)
 
 
@@ -200,7 +210,8 @@ def _short(value: object) -> str:
     return str(value)
 
 
-def _source(ref: MediaRef) -> str:
+def source_name(ref: MediaRef) -> str:
+    """`clip.mp4, 3 s to 9 s`: the file and the part of it."""
     name = "embedded data" if ref.uri.startswith("data:") else Path(ref.uri).name
     if ref.start_s is None and ref.end_s is None:
         return name
@@ -208,7 +219,7 @@ def _source(ref: MediaRef) -> str:
     return f"{name}, {ref.start_s or 0:g} s to {end}"
 
 
-def _duration_s(timestamps_s: npt.NDArray[np.float64], source_fps: float) -> float:
+def clip_duration_s(timestamps_s: npt.NDArray[np.float64], source_fps: float) -> float:
     """Time that the frames stand for, the last one's own time included."""
     if len(timestamps_s) < 2:
         return 1.0
@@ -255,6 +266,10 @@ def _image_bytes(frame: npt.NDArray[np.uint8]) -> bytes:
     else:
         Image.fromarray(frame).save(buffer, "JPEG", quality=72)
     return buffer.getvalue()
+
+
+def _png_uri(content: bytes) -> str:
+    return f"data:image/png;base64,{base64.b64encode(content).decode()}"
 
 
 def _picture(frame: npt.NDArray[np.uint8]) -> str:
