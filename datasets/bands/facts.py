@@ -131,7 +131,7 @@ def read_facts(sentences: Iterable[str]) -> Facts:
     seen: dict[Kind, Place] = {}
     for claim in claims:
         if claim.says == "seen" and claim.kind and claim.place in PLACES:
-            seen[claim.kind] = claim.place  # type: ignore[assignment]  # mypy does not narrow by `in`
+            seen[claim.kind] = claim.place
     return Facts(
         seen=seen,
         played={c.kind: c.beats for c in claims if c.says == "beats" and c.kind and c.beats},
@@ -162,7 +162,7 @@ def holds(facts: Facts, claim: Claim) -> bool:
         case "none_off_screen":
             return not facts.off_screen
         case "beats":
-            return kind in facts.played and facts.played[kind] == claim.beats
+            return (kind, claim.beats) in facts.played.items()
         case "first":
             return kind == facts.first
         case "last":
@@ -231,9 +231,10 @@ def answer(facts: Facts, query: Query) -> Answer:
         raise ValueError(f"{facts} have no answer to {query}; ask what is seen or heard")
     claim = _claim_of(facts, query, short)
     long = response_to(facts, query, short)
-    if query.type.startswith("Visual") or claim.kind not in facts.played:
+    beats = facts.played.get(claim.kind) if claim.kind else None
+    if query.type.startswith("Visual") or beats is None:
         return Answer(short, long)
-    times = Claim("beats", claim.kind, beats=facts.played[claim.kind])
+    times = Claim("beats", claim.kind, beats=beats)
     return Answer(short, f"{long} {state(times)} .")
 
 

@@ -245,7 +245,12 @@ def _description(rng: Generator, scene: Scene, facts: Facts, clip: MediaRef) -> 
     long = " ".join((sights, sounds, [*sights, *sounds])[number])
     question = Question(Query("seen_count"), DESCRIPTIONS[number], "", long)
     sample = _sample("sft", scene, question, "long", clip)
-    metadata = {**sample.metadata, "question_type": "Description", "answer_classes": []}
+    metadata = {
+        **sample.metadata,
+        "question_type": "Description",
+        "answer_classes": [],
+        "about_sound": bool(facts.played) and "heard" in DESCRIPTIONS[number],
+    }
     return sample.model_copy(
         update={
             "id": f"bands-sft-{scene.id}-description",

@@ -64,8 +64,8 @@ def parse_letter(text: str, options: Sequence[str], profile: Profile = "strict")
     """The letter of the option that was chosen, or None.
 
     Strict: the text behind the last answer cue, else all of it; the first letter of an option
-    in parentheses, before `.`, `)` or `:`, or at the end; else the only option whose text
-    occurs. Official: the first letter of any word, in either case.
+    in parentheses, before `.`, `)` or `:`, or at the end; else the option whose text it is, or
+    the only one whose text occurs. Official: the first letter of any word, in either case.
 
     Args:
         text: What the model wrote.
@@ -83,6 +83,9 @@ def parse_letter(text: str, options: Sequence[str], profile: Profile = "strict")
         letter = match.group(1) or match.group(2)
         if letter in letters:
             return letter
+    texts = [normalise(option) for option in options]
+    if normalise(text) in texts:
+        return letters[texts.index(normalise(text))]
     named = [
         letter
         for letter, option in zip(letters, options, strict=True)

@@ -26,6 +26,7 @@ from mmalign.datasets.bands.reader import (
     vocabulary,
 )
 from mmalign.datasets.bands.render import render_frames, render_sound
+from mmalign.datasets.shapes.reader import FORMS
 from mmalign.evaluation import Prediction, score
 
 FROZEN = json.loads((Path(reader.__file__).parent / "frozen.json").read_text())
@@ -198,7 +199,7 @@ def test_the_vocabulary_is_closed(validation: list[Sample], mixture: list[Sample
 
 
 def test_gold_answers_of_both_forms_are_right_for_the_metric(root: Path) -> None:
-    for form in reader.FORMS:
+    for form in FORMS:
         samples = list(read("validation", root=root, form=form))
         gold = [Prediction(id=sample.id, prediction=str(sample.answer)) for sample in samples]
         scores = score(samples, gold, metric="music_avqa")
