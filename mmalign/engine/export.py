@@ -8,6 +8,7 @@ from pathlib import Path
 
 from mmalign.engine.database import store_errors
 from mmalign.engine.funnel import Funnel, funnel_of
+from mmalign.engine.reviews import reviewed_lines
 from mmalign.engine.store import RunStore
 
 __all__ = ["export"]
@@ -16,7 +17,9 @@ __all__ = ["export"]
 def export(store: RunStore, folder: Path | None = None) -> Funnel:
     """Write data/pairs.jsonl, data/dropped.jsonl and data/funnel.json.
 
-    Records stand in the order of the data set. Each file is replaced whole or not at all.
+    Records stand in the order of the data set, as people have reviewed them: pairs that were
+    rejected are among the dropped, with the reason `review_rejected`, edited ones carry the new
+    text. Each file is replaced whole or not at all.
 
     Args:
         store: The run.
@@ -29,8 +32,8 @@ def export(store: RunStore, folder: Path | None = None) -> Funnel:
     funnel = funnel_of(store)
     with store_errors(data):
         data.mkdir(parents=True, exist_ok=True)
-        _replace(data / "pairs.jsonl", store.lines("pairs"))
-        _replace(data / "dropped.jsonl", store.lines("dropped"))
+        _replace(data / "pairs.jsonl", reviewed_lines(store, "pairs"))
+        _replace(data / "dropped.jsonl", reviewed_lines(store, "dropped"))
         _replace(data / "funnel.json", [json.dumps(funnel.to_json(), indent=2)])
     return funnel
 

@@ -4,14 +4,15 @@ import json
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from mmalign.records import MediaRef, Message, PreferencePair, Response, Span
 from mmalign.records.spans import differing_spans
-from mmalign.report.clips import Clip, ClipWriter, describe_operation
+from mmalign.report.clips import Clip, describe_operation
 
 __all__ = [
     "Card",
+    "Clips",
     "Piece",
     "Side",
     "SideClip",
@@ -23,6 +24,14 @@ __all__ = [
 
 _MAX_MEDIA = 2
 _GROUPING_TAGS = ("question_type", "error_category")
+
+
+class Clips(Protocol):
+    """Makes clips for a page of references: encoded into it, or served beside it."""
+
+    def clip(self, ref: MediaRef) -> Clip:
+        """The reference as a clip; one that cannot be read has a `problem`."""
+        ...
 
 
 class Piece(NamedTuple):
@@ -96,7 +105,7 @@ def choose_pairs(pairs: Sequence[PreferencePair], *, num_pairs: int) -> list[Pre
     return in_turn[:num_pairs]
 
 
-def view_card(pair: PreferencePair, clips: ClipWriter) -> Card:
+def view_card(pair: PreferencePair, clips: Clips) -> Card:
     """The pair with its clips encoded."""
     chosen_spans, rejected_spans = pair.chosen.spans, pair.rejected.spans
     spans_from_diff = not chosen_spans and not rejected_spans
@@ -177,7 +186,7 @@ def _turn_text(message: Message) -> str:
     return "\n".join(part for part in (message.text.strip(), *calls) if part)
 
 
-def _side_clips(pair: PreferencePair, clips: ClipWriter) -> tuple[SideClip, ...]:
+def _side_clips(pair: PreferencePair, clips: Clips) -> tuple[SideClip, ...]:
     shared = pair.media
     chosen = shared if pair.chosen.media is None else pair.chosen.media
     rejected = shared if pair.rejected.media is None else pair.rejected.media

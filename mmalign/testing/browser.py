@@ -31,6 +31,7 @@ _FLAGS = (
     "--remote-debugging-pipe",
 )
 _TIME_LIMIT_S = 60.0
+_KEY_CODES = {"Tab": 9, "Enter": 13, "Escape": 27, "End": 35, "ArrowRight": 39}
 
 
 def find_browser() -> str | None:
@@ -50,7 +51,7 @@ class Page:
     requests: list[str] = field(default_factory=list)
     """Addresses that the page asked for, data: URIs left out."""
     _buffer: bytes = b""
-    _loads: int = 0
+    _loaded: set[str] = field(default_factory=set)
     _number: int = 0
 
     def send(self, method: str, **params: Any) -> dict[str, Any]:
@@ -79,9 +80,8 @@ class Page:
         )
         scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
         self.send("Emulation.setEmulatedMedia", features=[scheme])
-        before = self._loads
-        self.send("Page.navigate", url=url)
-        while self._loads == before:
+        document = self.send("Page.navigate", url=url)["loaderId"]
+        while document not in self._loaded:
             self._receive()
 
     def run(self, expression: str) -> Any:
@@ -92,6 +92,53 @@ class Page:
         if "exceptionDetails" in result:
             raise RuntimeError(str(result["exceptionDetails"]))
         return result["result"].get("value")
+
+    def wait_for(self, expression: str, *, limit_s: float = 20.0) -> Any:
+        """Value of a JavaScript expression as soon as it is true, on whatever page is then open.
+
+        Raises:
+            TimeoutError: It stays false; says what the page has complained about.
+        """
+        deadline = time.monotonic() + limit_s
+        while True:
+            try:
+                value = self.run(expression)
+            except RuntimeError as error:  # a page that is just being replaced
+                value = None
+                problem = str(error)
+            else:
+                problem = f"is {value!r}"
+            if value:
+                return value
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"{expression}: {problem}; errors: {self.errors}")
+            time.sleep(0.03)
+
+    def click(self, selector: str) -> None:
+        """Press the left button in the middle of an element, scrolled into view first."""
+        x, y = self.run(
+            f"(() => {{ const element = document.querySelector({json.dumps(selector)});"
+            "element.scrollIntoView({block: 'center', behavior: 'instant'});"
+            "const box = element.getBoundingClientRect();"
+            "return [box.x + box.width / 2, box.y + box.height / 2]; })()"
+        )
+        for kind in ("mousePressed", "mouseReleased"):
+            self.send("Input.dispatchMouseEvent", type=kind, x=x, y=y, button="left", clickCount=1)
+
+    def press(self, key: str, *, ctrl: bool = False) -> None:
+        """Press and release a key, named as `KeyboardEvent.key` is."""
+        event: dict[str, Any] = {"key": key, "modifiers": 2 if ctrl else 0}
+        if code := _KEY_CODES.get(key):
+            event["windowsVirtualKeyCode"] = code
+        text = {"Enter": "\r"}.get(key, key if len(key) == 1 else "")
+        if text and not ctrl:
+            event["text"] = text
+        self.send("Input.dispatchKeyEvent", type="keyDown", **event)
+        self.send("Input.dispatchKeyEvent", type="keyUp", **event)
+
+    def write(self, text: str) -> None:
+        """Put a text where the caret is."""
+        self.send("Input.insertText", text=text)
 
     def screenshot(self, path: Path, *, whole: bool = True) -> None:
         """Write a PNG of the whole page or of the window."""
@@ -112,8 +159,8 @@ class Page:
         return message
 
     def _note(self, method: str, params: dict[str, Any]) -> None:
-        if method == "Page.loadEventFired":
-            self._loads += 1
+        if method == "Page.lifecycleEvent" and params["name"] == "load":
+            self._loaded.add(params["loaderId"])
         elif method == "Runtime.exceptionThrown":
             self.errors.append(str(params["exceptionDetails"]))
         elif method == "Runtime.consoleAPICalled" and params["type"] == "error":
@@ -157,6 +204,7 @@ def open_page() -> Iterator[Page]:
             ]
             for domain in ("Page", "Runtime", "Log", "Network"):
                 page.send(f"{domain}.enable")
+            page.send("Page.setLifecycleEventsEnabled", enabled=True)
             yield page
         finally:
             process.terminate()

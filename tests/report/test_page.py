@@ -104,5 +104,5 @@ def test_clips_beyond_the_limit_are_linked_and_old_ones_removed(demo_run: Path) 
 
 def test_a_report_that_cannot_be_written_is_an_error_with_advice(tmp_path: Path) -> None:
     (tmp_path / "report").write_text("in the way")
-    with pytest.raises(StoreError, match=r"report: the report cannot be written: .*mmalign view"):
+    with pytest.raises(StoreError, match=r"report: the report cannot be written: .*mmalign report"):
         write_report(tmp_path)

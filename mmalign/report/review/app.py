@@ -1,5 +1,6 @@
 """The pages on which a person browses, judges and edits a run's records, as an ASGI app."""
 
+import asyncio
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -87,6 +88,7 @@ class RunPages:
         self.shelf = Shelf(
             self.store.folder / "data", sampling_of(manifest.config if manifest else {})
         )
+        self._writing = asyncio.Lock()
         self.template = templates().get_template("view.html.jinja")
 
     def page(self, request: Request) -> Response:
@@ -114,9 +116,16 @@ class RunPages:
         self.index.refresh()
         return JSONResponse(self._counts(len(waiting(self.store))))
 
-    def media(self, request: Request) -> Response:
+    async def media(self, request: Request) -> Response:
         """A file that a page has named, whole or a range of its bytes."""
-        found = self.shelf.file(request.path_params["key"])
+        key = request.path_params["key"]
+        if self.shelf.must_write(key):
+            async with self._writing:  # one by one, and none for a page that was left meanwhile
+                if await request.is_disconnected():
+                    raise HTTPException(408)
+                found = await run_in_threadpool(self.shelf.file, key)
+        else:
+            found = self.shelf.file(key)
         if found is None:
             raise HTTPException(404, "no record that was shown names this file; reload the page")
         headers = {"cache-control": "private, max-age=3600"}

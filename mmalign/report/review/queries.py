@@ -79,7 +79,7 @@ class Query:
         query = replace(self, **changes)  # type: ignore[arg-type]  # the fields' own types
         default = Query()
         values = {
-            name: "1" if value is True else f"{value:g}" if isinstance(value, float) else value
+            name: "1" if value is True else repr(value) if isinstance(value, float) else value
             for name, value in vars(query).items()
             if name != "tags" and value != getattr(default, name)
         }

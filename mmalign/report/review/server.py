@@ -1,18 +1,22 @@
 """Serves the pages of a run on this machine only, until Ctrl-C."""
 
 import getpass
+import logging
 import socket
 from collections.abc import Callable
 from pathlib import Path
 
 import uvicorn
+from starlette.types import ASGIApp
 
 from mmalign.engine.store import RunStore
 from mmalign.errors import ConfigError, StoreError
 from mmalign.report.review.app import RunPages, guarded_app
 from mmalign.report.review.guard import new_token
 
-__all__ = ["serve"]
+__all__ = ["quiet_server", "serve"]
+
+log = logging.getLogger("uvicorn.error")
 
 
 def serve(
@@ -37,23 +41,31 @@ def serve(
         try:
             pages.index.refresh()
             token, port = new_token(), listening.getsockname()[1]
-            config = uvicorn.Config(
-                guarded_app(pages, token=token, port=port),
-                loop="asyncio",
-                http="h11",
-                ws="none",
-                lifespan="off",
-                log_level="warning",
-                access_log=False,
-                server_header=False,
-                timeout_graceful_shutdown=1,  # a film that is being sent ends with us
-            )
+            server = quiet_server(guarded_app(pages, token=token, port=port))
+            # a film that is being sent ends with us, and that is no error
+            log.addFilter(lambda _: not server.should_exit)
             started(f"http://127.0.0.1:{port}/?token={token}")
-            uvicorn.Server(config).run(sockets=[listening])
+            server.run(sockets=[listening])
         except KeyboardInterrupt:
             pass  # uvicorn has closed everything and raises what it was sent once more
         finally:
             pages.index.close()
+
+
+def quiet_server(app: ASGIApp) -> uvicorn.Server:
+    """Serves the pages, quietly and not longer than the process is wanted."""
+    config = uvicorn.Config(
+        app,
+        loop="asyncio",
+        http="h11",
+        ws="none",
+        lifespan="off",
+        log_level="warning",
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=1,
+    )
+    return uvicorn.Server(config)
 
 
 def _listening(port: int) -> socket.socket:
@@ -61,6 +73,7 @@ def _listening(port: int) -> socket.socket:
     try:
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listening.bind(("127.0.0.1", port))
+        listening.listen()  # who comes before the server does waits
     except (OSError, OverflowError) as error:
         listening.close()
         raise ConfigError(

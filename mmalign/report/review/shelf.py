@@ -99,6 +99,11 @@ class Shelf:
                 )
         return self._clips[key]
 
+    def must_write(self, key: str) -> bool:
+        """Whether `file` will take its time: the clip is not in the cache folder yet."""
+        ref, unchanged = self._refs.get(key, (None, True))
+        return ref is not None and not unchanged and not self._cache_path(ref).exists()
+
     def file(self, key: str) -> Shown | None:
         """The file of a key that a page has named; None for any other text.
 
@@ -122,8 +127,20 @@ class Shelf:
         raise MediaMissingError(f"{ref.uri}: there is no such file")
 
     def _cached(self, ref: MediaRef) -> Path:
-        stamp: Sequence[Any] = ()
-        if not ref.uri.startswith("data:"):
+        path = self._cache_path(ref)
+        with self._writing:
+            if not path.exists():
+                path.parent.mkdir(parents=True, exist_ok=True)
+                with tempfile.TemporaryDirectory(dir=path.parent) as folder:
+                    part = Path(folder) / path.name
+                    _WRITERS[ref.kind](part, ref, self.sampling)
+                    part.replace(path)
+        return path
+
+    def _cache_path(self, ref: MediaRef) -> Path:
+        """Named by all that the clip depends on: another file at the same place is another clip."""
+        stamp: Sequence[int] = ()
+        if not ref.uri.startswith("data:") and Path(ref.uri).exists():
             found = Path(ref.uri).stat()
             stamp = (found.st_mtime_ns, found.st_size)
         key = content_id(
@@ -134,15 +151,7 @@ class Shelf:
                 "format": _FORMAT,
             }
         )
-        path = cache_folder("view") / f"{key}{_SUFFIX[ref.kind]}"
-        with self._writing:
-            if not path.exists():
-                path.parent.mkdir(parents=True, exist_ok=True)
-                with tempfile.TemporaryDirectory(dir=path.parent) as folder:
-                    part = Path(folder) / path.name
-                    _WRITERS[ref.kind](part, ref, self.sampling)
-                    part.replace(path)
-        return path
+        return cache_folder("view") / f"{key}{_SUFFIX[ref.kind]}"
 
 
 def _described(ref: MediaRef, look: _Look, key: str, unchanged: bool) -> Clip:
