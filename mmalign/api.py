@@ -1,5 +1,8 @@
 """The names that agents, tools and readers import; nothing else of the engine is theirs."""
 
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 from mmalign.config import Config
 from mmalign.engine.context import Context
 from mmalign.errors import (
@@ -52,15 +55,15 @@ from mmalign.records import (
 )
 from mmalign.records.spans import differing_spans, parse_tagged, write_tagged
 from mmalign.selection.ambiguity import choose_ambiguous
-from mmalign.selection.clips import ClipChoice, choose_clip
+from mmalign.selection.clip_choice import ClipChoice, choose_clip
 from mmalign.selection.clues import clues_of, gold_answer
 from mmalign.selection.sentences import sentences_of
 
+if TYPE_CHECKING:
+    from mmalign.models.audio_visual.assemble import assemble as assemble_audio_visual
+
 __all__ = [
     "AudioClip",
-    "AudioVisualConfig",
-    "AudioVisualForConditionalGeneration",
-    "AudioVisualProcessor",
     "CapabilityError",
     "ChatModel",
     "ClipChoice",
@@ -94,6 +97,7 @@ __all__ = [
     "VideoClip",
     "answer_blocks",
     "ask_until_valid",
+    "assemble_audio_visual",
     "cache_folder",
     "choose_ambiguous",
     "choose_clip",
@@ -115,3 +119,10 @@ __all__ = [
     "write_tagged",
     "write_video",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """What imports torch and transformers, once it is asked for."""
+    if name == "assemble_audio_visual":
+        return import_module("mmalign.models.audio_visual.assemble").assemble
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -30,7 +30,7 @@ from mmalign.models.protocol import Sampling
 from mmalign.objectives import LOSSES, OBJECTIVES, Objective
 from mmalign.pipeline import EvaluationSection, RunConfig
 from mmalign.rewards import REWARDS
-from mmalign.selection import SELECTION_RULES
+from mmalign.selection.table import SELECTION_RULES
 from mmalign.training import LoraSettings, TrainerConfig
 
 __all__ = ["collected_tests", "generate", "main", "stale"]

@@ -87,7 +87,7 @@ def _rewards() -> list[dict[str, Any]]:
 
 
 def _selection_rules() -> list[dict[str, Any]]:
-    from mmalign.selection import SELECTION_RULES
+    from mmalign.selection.table import SELECTION_RULES
 
     return _methods(SELECTION_RULES)
 

@@ -1,16 +1,17 @@
 """A proof: arms with one search budget each on validation, scored once a seed on test.
 
-`python -m mmalign.pipeline.proof configs/proof_rrpo.yaml` builds the pairs of each seed, searches
-each arm's settings on the validation split with the first seed's pairs, trains every arm on every
-seed with the settings that won, scores it once on the test split, and writes docs/proofs/NAME.json
-and the tables of docs/proofs.md. Everything that is finished is left as it is when called again.
+`python -m mmalign.pipeline.proof configs/proof_rrpo.yaml` searches each arm's settings on the
+validation split with the first seed, trains every arm on every seed with the settings that won,
+scores it once on the test split, and writes docs/proofs/NAME.json and the tables of docs/proofs.md.
+Pairs that an arm learns from are built once a seed for all arms that ask for the same ones.
+Everything that is finished is left as it is when called again.
 """
 
 import argparse
 import json
 import platform
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import version
 from itertools import product
@@ -32,6 +33,7 @@ from mmalign.evaluation import (
 )
 from mmalign.pipeline.config import Plugin, RunConfig
 from mmalign.pipeline.stages import (
+    DECIDES_PAIRS,
     arm_scores,
     build_pairs,
     claim_folder,
@@ -92,8 +94,6 @@ def prove(config: ProofConfig, console: Console) -> Proof:
     if len(set(budgets.values())) > 1:
         raise ConfigError(f"{config.name}: the arms' search budgets differ: {budgets}")
     root = Path(config.recipe["output_dir"])
-    for seed in config.seeds:
-        _build(config, root, seed, console)
     winners = {name: _search(config, root, name, console) for name in config.arms}
     scores = {"base": [_score(config, root, "base", config.seeds[0], {}, console)]}
     for name, winner in winners.items():
@@ -112,17 +112,26 @@ def _run_config(
     return validate(RunConfig, recipe, f"{config.name}.recipe")
 
 
-def _pairs_folder(root: Path, seed: int) -> Path:
-    return root / f"seed-{seed}" / "pairs"
+def _needs_pairs(run: RunConfig) -> bool:
+    """Whether training wants pairs built before: supervised and online training do not."""
+    is_online = run.trainer is not None and run.trainer.online
+    return run.objective.get("name", "sft") != "sft" and not is_online
 
 
-def _build(config: ProofConfig, root: Path, seed: int, console: Console) -> None:
-    folder = _pairs_folder(root, seed)
-    if (folder / "data" / "funnel.json").exists():
-        return
-    run = _run_config(config, folder, seed, {})
-    claim_folder(run)
-    build_pairs(run, console)
+def _pairs_folder(root: Path, seed: int, run: RunConfig) -> Path:
+    """Where the pairs of a seed are built for all arms that want the same."""
+    recipe = content_id({key: run.model_dump(mode="json")[key] for key in DECIDES_PAIRS})
+    return root / f"seed-{seed}" / f"pairs-{recipe[:8]}"
+
+
+def _build(root: Path, seed: int, run: RunConfig, console: Console) -> Path:
+    """The file of the pairs that a run learns from."""
+    folder = _pairs_folder(root, seed, run)
+    if not (folder / "data" / "funnel.json").exists():
+        own = run.model_copy(update={"output_dir": folder})
+        claim_folder(own)
+        build_pairs(own, console)
+    return folder / "data" / "pairs.jsonl"
 
 
 def _train(
@@ -133,12 +142,13 @@ def _train(
     values: Mapping[str, Any],
     console: Console,
 ) -> RunConfig:
-    """Train on the seed's pairs in a folder of its own."""
+    """Train in a folder of its own, on the seed's pairs where it needs any."""
     run = _run_config(config, folder, seed, values)
     claim_folder(run)
-    pairs = _pairs_folder(root, seed) / "data" / "pairs.jsonl"
-    (folder / "data").mkdir(exist_ok=True)
-    (folder / "data" / "pairs.jsonl").write_bytes(pairs.read_bytes())
+    if _needs_pairs(run):
+        pairs = _build(root, seed, run, console)
+        (folder / "data").mkdir(exist_ok=True)
+        (folder / "data" / "pairs.jsonl").write_bytes(pairs.read_bytes())
     train_policy(run, console)
     return run
 
@@ -214,7 +224,7 @@ def _write(
             *(f"{name} after search: {json.dumps(values)}" for name, values in winners.items()),
             f"search budget: {len(next(iter(config.arms.values())).candidates)} candidates an arm, "
             f"scored on validation",
-            f"pairs of the seeds: {[_count(_pairs_folder(root, seed)) for seed in config.seeds]}",
+            *_pair_counts(config, root, winners),
             f"recipe {content_id(config.model_dump(mode='json', exclude={'remarks'}))}",
             *config.remarks,
         ),
@@ -234,8 +244,19 @@ def _verdict(pair: str, difference: Difference) -> str:
     return f"{pair}: not above 0"
 
 
-def _count(folder: Path) -> int:
-    return len((folder / "data" / "pairs.jsonl").read_text(encoding="utf-8").splitlines())
+def _pair_counts(
+    config: ProofConfig, root: Path, winners: Mapping[str, Mapping[str, Any]]
+) -> Iterator[str]:
+    """How many pairs each arm was given."""
+    for name, values in winners.items():
+        runs = {seed: _run_config(config, root, seed, values) for seed in config.seeds}
+        if _needs_pairs(runs[config.seeds[0]]):
+            files = [
+                _pairs_folder(root, seed, run) / "data" / "pairs.jsonl"
+                for seed, run in runs.items()
+            ]
+            counts = [len(file.read_text(encoding="utf-8").splitlines()) for file in files]
+            yield f"{name}: pairs of the seeds: {counts}"
 
 
 def write_page(docs: Path) -> None:

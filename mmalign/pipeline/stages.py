@@ -49,9 +49,11 @@ from mmalign.training.online import OnlineAgent
 from mmalign.training.plan import percentiles, plan_table
 from mmalign.training.run import plan_training, train
 
-_DECIDES_PAIRS = ("seed", "media", "dataset", "agent", "models")
+DECIDES_PAIRS = ("seed", "media", "dataset", "agent", "models")
+"""Sections of a recipe that the pairs depend on."""
 
 __all__ = [
+    "DECIDES_PAIRS",
     "agent_settings",
     "arm_scores",
     "build_pairs",
@@ -79,7 +81,7 @@ def claim_folder(config: RunConfig) -> None:
     mine = config.model_dump(mode="json")
     if path.exists():
         found = yaml.safe_load(path.read_text(encoding="utf-8"))
-        if changed := [key for key in _DECIDES_PAIRS if mine.get(key) != found.get(key)]:
+        if changed := [key for key in DECIDES_PAIRS if mine.get(key) != found.get(key)]:
             raise ConfigError(
                 f"{config.output_dir} holds a run with another recipe; these sections differ: "
                 f"{', '.join(changed)}. Give another output_dir, or delete the folder"

@@ -5,6 +5,7 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from statistics import fmean
 from typing import Any
 
 from mmalign.records import PreferencePair
@@ -26,6 +27,8 @@ class LineageRow:
     """Over the logged steps; empty where training has not run."""
     accuracies: tuple[float, ...]
     margins: tuple[float, ...]
+    weight: float | None = None
+    """Mean weight of the pairs that carry one."""
 
     @property
     def loss(self) -> float | None:
@@ -48,8 +51,13 @@ def view_lineage(
 ) -> tuple[LineageRow, ...]:
     """One row per key and value, found among the pairs' tags or in the trainer's log."""
     counts: Counter[tuple[str, str]] = Counter()
+    weights: dict[tuple[str, str], list[float]] = defaultdict(list)
     for pair in pairs:
         counts.update(pair.lineage.tags.items())
+        weight = pair.metadata.get("weight")
+        if isinstance(weight, int | float):
+            for item in pair.lineage.tags.items():
+                weights[item].append(float(weight))
     series: dict[tuple[str, str], dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
     for row in log:
         for name, value in row.items():
@@ -65,6 +73,7 @@ def view_lineage(
             losses=tuple(series[key, value]["loss"]),
             accuracies=tuple(series[key, value]["rewards/accuracies"]),
             margins=tuple(series[key, value]["rewards/margins"]),
+            weight=fmean(found) if (found := weights[key, value]) else None,
         )
         for key, value in {*counts, *series}
         if values_of[key] <= _MAX_VALUES

@@ -6,7 +6,6 @@ import json
 import shlex
 import shutil
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
@@ -14,17 +13,16 @@ from pathlib import Path
 from typing import Any
 
 import jinja2
-from pydantic import ValidationError
 
 from mmalign.errors import StoreError
-from mmalign.media import FrameSampling
 from mmalign.report.arms import Comparison, axis_of, compare
 from mmalign.report.cards import Card, choose_pairs, view_card
 from mmalign.report.clips import ClipWriter
+from mmalign.report.crossed import view_crossings
 from mmalign.report.curves import sparkline, view_curves
 from mmalign.report.funnel import FunnelView, view_funnel
 from mmalign.report.lineage import LineageRow, view_lineage
-from mmalign.report.run_folder import RunData, read_run
+from mmalign.report.run_folder import RunData, read_run, sampling_of
 from mmalign.report.tokens import view_tokens
 
 __all__ = ["write_report"]
@@ -78,7 +76,7 @@ def write_report(
     except OSError as error:
         raise StoreError(
             f"{report_folder}: the report cannot be written: {error.strerror or error}. "
-            f"Free space or make the folder writable, then run `mmalign view` again"
+            f"Free space or make the folder writable, then run `mmalign report` again"
         ) from error
     return page
 
@@ -93,7 +91,7 @@ def _render(
     clips = ClipWriter(
         report_folder=report_folder,
         base_folder=run.folder / "data",
-        sampling=_sampling(run.config),
+        sampling=sampling_of(run.config),
         max_inline_bytes=max_inline_bytes,
     )
     cards = [view_card(pair, clips) for pair in choose_pairs(pairs, num_pairs=num_pairs)]
@@ -117,6 +115,8 @@ def _render(
         filters=_filters(cards),
         charts=view_curves(log),
         lineage=lineage,
+        weighted=any(row.weight is not None for row in lineage),
+        crossings=view_crossings(pairs),
         tokens=view_tokens(run.plan),
         facts=_facts(run, funnel),
         versions=run.versions or _installed(),
@@ -165,21 +165,6 @@ def _first(config: Mapping[str, Any], *paths: str) -> Any:
         if isinstance(value, str | int | float):
             return value
     return None
-
-
-def _sampling(config: Mapping[str, Any]) -> FrameSampling:
-    """The policy's frame sampling: the first object of the recipe that fits the class."""
-    waiting: list[Any] = [config]
-    while waiting:
-        value = waiting.pop(0)
-        if not isinstance(value, Mapping):
-            continue
-        fields = {name: value[name] for name in FrameSampling.model_fields if name in value}
-        if fields.keys() & {"num_frames", "max_frames", "indices"}:
-            with suppress(ValidationError):
-                return FrameSampling.model_validate(fields)
-        waiting.extend(value.values())
-    return FrameSampling()
 
 
 def _facts(run: RunData, funnel: FunnelView) -> list[tuple[str, str, str]]:

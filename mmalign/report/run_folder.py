@@ -3,6 +3,7 @@
 import json
 import math
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -11,9 +12,10 @@ import yaml
 from pydantic import ValidationError
 
 from mmalign.errors import StoreError
+from mmalign.media import FrameSampling
 from mmalign.records import DroppedSample, PreferencePair, Record
 
-__all__ = ["Arm", "RunData", "read_run"]
+__all__ = ["Arm", "RunData", "read_run", "sampling_of"]
 
 RecordT = TypeVar("RecordT", bound=Record)
 
@@ -67,6 +69,8 @@ def read_run(folder: Path) -> RunData:
     problems: list[str] = []
     config_text = _text(folder / "config.yaml") or ""
     pairs = _records(folder / "data" / "pairs.jsonl", PreferencePair, problems)
+    if pairs is None:
+        pairs = _online_pairs(folder / "train" / "online", problems)
     dropped = _records(folder / "data" / "dropped.jsonl", DroppedSample, problems)
     log = _rows(folder / "train" / "trainer_log.jsonl", problems)
     plan = _mapping(folder / "train" / "plan.json", problems)
@@ -85,6 +89,33 @@ def read_run(folder: Path) -> RunData:
         versions=dict(list(arms.values())[-1].versions) if arms else {},
         problems=tuple(problems),
     )
+
+
+def _online_pairs(folder: Path, problems: list[str]) -> tuple[PreferencePair, ...] | None:
+    """Pairs that training has built as it went; a pair that was built again stands there twice."""
+    files = sorted(folder.glob("pairs-*.jsonl"))
+    rows = [row for file in files for row in _rows(file, problems) or ()]
+    try:
+        pairs = tuple(PreferencePair.model_validate(row["record"]) for row in rows)
+    except (KeyError, ValidationError) as error:
+        problems.append(f"{folder.name}: holds what is no pair: {error}")
+        return None
+    return pairs if files else None
+
+
+def sampling_of(config: Mapping[str, Any]) -> FrameSampling:
+    """The policy's frame sampling: the first object of the recipe that fits the class."""
+    waiting: list[Any] = [config]
+    while waiting:
+        value = waiting.pop(0)
+        if not isinstance(value, Mapping):
+            continue
+        fields = {name: value[name] for name in FrameSampling.model_fields if name in value}
+        if fields.keys() & {"num_frames", "max_frames", "indices"}:
+            with suppress(ValidationError):
+                return FrameSampling.model_validate(fields)
+        waiting.extend(value.values())
+    return FrameSampling()
 
 
 def _text(path: Path) -> str | None:

@@ -1,11 +1,13 @@
 """ADPO's rule: the vaguest of several judged answers becomes the rejected one."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from mmalign.errors import RecordError
 
-__all__ = ["AmbiguityChoice", "JudgedAnswer", "choose_ambiguous"]
+__all__ = ["AmbiguityChoice", "AmbiguityKind", "JudgedAnswer", "choose_ambiguous"]
+
+AmbiguityKind = Literal["wrong", "useless", "uncommitted"]
 
 
 class JudgedAnswer(NamedTuple):
@@ -30,6 +32,19 @@ class JudgedAnswer(NamedTuple):
     def ambiguous(self) -> bool:
         """Whether it has a wrong or a useless sentence, has none at all, or does not commit."""
         return self.ambiguity > 0 or not self.answered
+
+    @property
+    def kind(self) -> AmbiguityKind | None:
+        """What makes it ambiguous most of all; None where nothing does.
+
+        `wrong`: no fewer wrong sentences than useless ones; else `uncommitted`: it does not
+        commit itself; else `useless`.
+        """
+        if self.wrong and self.wrong >= self.useless:
+            return "wrong"
+        if not self.answered:
+            return "uncommitted"
+        return "useless" if self.useless else None
 
 
 class AmbiguityChoice(NamedTuple):

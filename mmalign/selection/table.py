@@ -12,7 +12,7 @@ from mmalign.objectives.groups import mixed_groups
 from mmalign.objectives.schedule import easy_to_hard_order
 from mmalign.objectives.semantic import semantic_weights
 from mmalign.selection.ambiguity import choose_ambiguous
-from mmalign.selection.clips import choose_clip
+from mmalign.selection.clip_choice import choose_clip
 from mmalign.selection.curriculum import curriculum_order
 from mmalign.selection.deficiency import select_deficient, step_preference
 from mmalign.selection.degrees import removed_phrases

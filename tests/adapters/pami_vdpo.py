@@ -9,7 +9,8 @@ from torch import Tensor
 from mmalign.objectives.contrast import altered_clip_loss
 from mmalign.objectives.sums import masked_sum
 from mmalign.objectives.terms import PreferenceLoss
-from mmalign.selection.clips import choose_clip, clip_closeness, response_divergence
+from mmalign.selection.clip_choice import choose_clip
+from mmalign.selection.clips import clip_closeness, response_divergence
 from mmalign.testing.golden import t64
 
 

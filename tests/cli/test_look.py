@@ -16,7 +16,7 @@ from mmalign.records import MediaRef, PreferencePair
 from mmalign.records.interop import import_pairs
 from mmalign.records.jsonl import read_jsonl
 from mmalign.rewards import REWARDS
-from mmalign.selection import SELECTION_RULES
+from mmalign.selection.table import SELECTION_RULES
 
 Capture = pytest.CaptureFixture[str]
 TABLES = {
@@ -36,6 +36,8 @@ VERBS = (
     ["show", "schema"],
     ["list"],
     ["export"],
+    ["import"],
+    ["report"],
     ["view"],
     ["cache", "ls"],
     ["cache", "why"],
@@ -194,10 +196,10 @@ def test_a_fully_trained_model_is_copied_without_its_training_state(
     assert "is not empty" in capsys.readouterr().err
 
 
-def test_view_writes_the_page(demo_run: Path, capsys: Capture) -> None:
-    assert run(["view", str(demo_run), "--num-pairs", "2"]) == 0
+def test_report_writes_the_page(demo_run: Path, capsys: Capture) -> None:
+    assert run(["report", str(demo_run), "--num-pairs", "2"]) == 0
     assert "<html" in Path(capsys.readouterr().out.strip()).read_text()
-    assert run(["view", "nowhere"]) == 1
+    assert run(["report", "nowhere"]) == 1
     assert "StoreError" in capsys.readouterr().err
 
 

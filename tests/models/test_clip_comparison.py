@@ -87,7 +87,7 @@ def plain_logprobs(
         types = torch.cat([prompt.token_types, torch.zeros_like(answer.input_ids)])
         arguments["mm_token_type_ids"] = types[None]
     with torch.no_grad():
-        logits = tiny.model(input_ids=ids, **arguments).logits[0]
+        logits: torch.Tensor = tiny.model(input_ids=ids, **arguments).logits[0]
     start = len(prompt.input_ids) - 1
     return logits[start : start + len(answer.input_ids)].float().log_softmax(-1)
 

@@ -33,6 +33,10 @@ def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
         "arms": {
             "dpo": {"fixed": {"objective.name": "dpo"}, "search": {"objective.beta": [0.1, 0.5]}},
             "ipo": {"fixed": {"objective.name": "ipo"}, "search": {"objective.beta": [0.1, 0.5]}},
+            "sft": {
+                "fixed": {"objective.name": "sft"},
+                "search": {"trainer.learning_rate": [1e-6, 1e-5]},
+            },
         },
         "recipe": {
             "output_dir": str(tmp_path / "runs"),
@@ -61,10 +65,10 @@ def test_a_proof_is_searched_scored_once_and_written(
 ) -> None:
     console = Console(quiet=True)
     proof = prove(validate(ProofConfig, config, "proof"), console)
-    assert set(proof.arms) == {"base", "dpo", "ipo"}
+    assert set(proof.arms) == {"base", "dpo", "ipo", "sft"}
     assert all(len(arm.values) == 3 for arm in proof.arms.values())
     written = json.loads((tmp_path / "docs" / "proofs" / "tiny.json").read_text())
-    for other in ("base", "ipo"):
+    for other in ("base", "ipo", "sft"):
         gap = written["differences"][f"dpo - {other}"]
         assert gap["value"] == pytest.approx(proof.arms["dpo"].mean - proof.arms[other].mean)
         assert gap["low"] <= gap["value"] <= gap["high"]
@@ -73,9 +77,14 @@ def test_a_proof_is_searched_scored_once_and_written(
     assert "- a remark" in page
     log = tmp_path / "runs" / "test_evaluations.jsonl"
     scored = [json.loads(line)[1:3] for line in log.read_text().splitlines()]
-    assert scored == [["base", 0], *([arm, seed] for arm in ("dpo", "ipo") for seed in range(3))]
+    arms = ("dpo", "ipo", "sft")
+    assert scored == [["base", 0], *([arm, seed] for arm in arms for seed in range(3))]
+    counted = [note for note in proof.notes if "pairs of the seeds" in note]
+    assert [note.split(":")[0] for note in counted] == ["dpo", "ipo"]
+    built = [len(list((tmp_path / "runs" / f"seed-{n}").glob("pairs-*"))) for n in range(3)]
+    assert built == [1, 1, 1]  # both arms want the same pairs
     assert prove(validate(ProofConfig, config, "proof"), console).arms == proof.arms
-    assert len(log.read_text().splitlines()) == 7
+    assert len(log.read_text().splitlines()) == 10
 
 
 def test_search_budgets_must_be_equal(config: dict[str, Any]) -> None:

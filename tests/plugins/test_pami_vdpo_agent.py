@@ -139,7 +139,7 @@ def test_a_clip_that_is_not_close_is_never_asked_about_and_never_chosen() -> Non
 
 
 def test_where_none_is_close_the_closest_stands_in() -> None:
-    policy = Scorer(closeness=dict.fromkeys(DEFAULT_BAG, 0.1) | {"shuffle": 0.2})
+    policy = Scorer(closeness={"crop": 0.1, "shuffle": 0.2, "reverse": 0.1, "temporal_crop": 0.1})
     pair = pair_of(sample(), policy)
     assert (chosen_operator(pair), pair.metadata["fallback"]) == ("shuffle", True)
     assert policy.asked[-1] == ("far", ("shuffle",))
@@ -280,8 +280,8 @@ def test_bad_settings_name_the_key(settings: dict[str, Any], message: str) -> No
 
 def test_thresholds_that_do_not_fit_the_bag_are_told() -> None:
     def pairs(weight: float, fallback: bool) -> list[PreferencePair]:
-        closeness = dict.fromkeys(DEFAULT_BAG, 0.0 if fallback else 1.0)
-        divergence = dict.fromkeys(DEFAULT_BAG, weight / 10)
+        closeness = {str(name): 0.0 if fallback else 1.0 for name in DEFAULT_BAG}
+        divergence = {str(name): weight / 10 for name in DEFAULT_BAG}
         policy = Scorer(closeness=closeness, divergence=divergence)
         return [pair_of(sample(), policy) for _ in range(3)]
 

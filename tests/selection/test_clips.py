@@ -10,12 +10,8 @@ from torch.testing import assert_close
 
 from mmalign.errors import ShapeError
 from mmalign.objectives.kl import jensen_shannon
-from mmalign.selection.clips import (
-    ClipChoice,
-    choose_clip,
-    clip_closeness,
-    response_divergence,
-)
+from mmalign.selection.clip_choice import ClipChoice, choose_clip
+from mmalign.selection.clips import clip_closeness, response_divergence
 from mmalign.testing.golden import t64
 
 

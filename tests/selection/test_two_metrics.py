@@ -3,7 +3,7 @@
 import pytest
 
 from mmalign.errors import RecordError
-from mmalign.selection import SELECTION_RULES
+from mmalign.selection.table import SELECTION_RULES
 from mmalign.selection.candidates import ChosenRejected
 from mmalign.selection.two_metrics import AnswerLabels, two_metric_pairs
 
