@@ -203,7 +203,7 @@ class VisionFeatures:
             self.num_runs += 1
             self.num_encoded += len(names)
             # a copy each: a view would keep all units of the run as long as one of them
-            copies = [part.clone() for part in features.unflatten(0, (len(names), -1))]
+            copies = [part.clone() for part in torch.unflatten(features, 0, (len(names), -1))]
             found |= zip(names, copies, strict=True)
         for name, features in found.items():
             if self._files:

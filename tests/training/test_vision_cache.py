@@ -29,6 +29,7 @@ from mmalign.testing.tiny_models import (
 )
 from mmalign.testing.tiny_vision_models import tiny_qwen3_vl, tiny_smolvlm
 from mmalign.training import LoraSettings, TrainerConfig, train
+from mmalign.training.fingerprints import tensors_hash
 from mmalign.training.forward import Row, base_model, completion_hidden
 from mmalign.training.reference import make_reference
 from mmalign.training.vision_cache import (
@@ -229,11 +230,10 @@ def test_runs_of_the_tower_are_bounded_and_change_no_feature() -> None:
 def test_named_media_are_hashed_once(monkeypatch: pytest.MonkeyPatch) -> None:
     tiny = tiny_llava_onevision()
     hashed: list[int] = []
-    real = vision_cache.tensors_hash
 
     def counted(tensors: Any) -> str:
         hashed.append(1)
-        return real(tensors)
+        return tensors_hash(tensors)
 
     monkeypatch.setattr(vision_cache, "tensors_hash", counted)
     vision = VisionFeatures(tiny.model, tiny.family, max_bytes=2**20)

@@ -158,7 +158,7 @@ def _grid_steps(
     for num_steps, height, width in media.get(grids, torch.empty(0, 3)).tolist():
         grid = media[grids].new_tensor([[1, height, width]])
         end = start + num_steps * height * width
-        steps = media[patches][start:end].split(height * width)
+        steps = torch.split(media[patches][start:end], height * width)
         found.append([{patches: step, grids: grid} for step in steps])
         start = end
     return found

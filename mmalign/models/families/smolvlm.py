@@ -77,7 +77,7 @@ class SmolVLM(VisionFamily):
         """Frames and tiles, which are all the same to the tower."""
         if "pixel_values" not in media:
             return []
-        return [{"pixel_values": tile} for tile in media["pixel_values"].split(1, dim=1)]
+        return [{"pixel_values": tile} for tile in torch.split(media["pixel_values"], 1, dim=1)]
 
     def media_token_count(
         self, processor: Any, kind: str, *, num_frames: int, height: int, width: int
