@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
-from mmalign.api import Sample, Span, differing_spans
+from mmalign.api import Sample, Span, differing_spans, gold_answer
 
 __all__ = [
     "AnswerForm",
@@ -76,15 +76,6 @@ _TIME_AND_PLACE_TYPES = frozenset(
     }
 )
 _PRESENCE_TYPES = frozenset({"audio", "existence", "object", "presence", "scene", "sound"})
-
-
-def gold_answer(sample: Sample) -> str | None:
-    """The sample's gold answer, or the text of its right choice; None where it has neither."""
-    if sample.answer is not None and sample.answer.strip():
-        return sample.answer.strip()
-    if sample.choices and sample.answer_index is not None:
-        return sample.choices[sample.answer_index].strip() or None
-    return None
 
 
 def answer_form(sample: Sample, gold: str, *, short_answer_words: int) -> AnswerForm:

@@ -25,7 +25,7 @@ from mmalign.agents.answers import (
     like_gold,
     same_skeleton,
 )
-from mmalign.agents.dialogue import ask_until_valid, load_prompts, prompt
+from mmalign.agents.dialogue import load_prompts, prompt
 from mmalign.agents.rrpo_config import RRPOConfig
 from mmalign.agents.rrpo_replies import (
     NO_DIFFERENCES,
@@ -48,6 +48,7 @@ from mmalign.api import (
     Sample,
     Sampling,
     Span,
+    ask_until_valid,
     differing_spans,
     operation,
     text_of,
@@ -148,7 +149,7 @@ async def check(state: RRPOState, runtime: Runtime[RRPOContext]) -> dict[str, ob
         judge,
         [user(text)],
         read_verdict,
-        context=runtime.context,
+        draw_seed=runtime.context.draw_seed,
         draw=f"judge/{state['attempt']}",
         num_attempts=config.num_judge_attempts,
         sampling=Sampling(max_completion_length=config.max_rewrite_length),
@@ -200,7 +201,7 @@ async def find_differences(state: RRPOState, runtime: Runtime[RRPOContext]) -> d
         runtime.context.model("rewriter"),
         [user(_differences_prompt(state))],
         read_differences,
-        context=runtime.context,
+        draw_seed=runtime.context.draw_seed,
         draw="find_differences",
         num_attempts=config.num_rewrite_attempts,
         sampling=Sampling(max_completion_length=config.max_rewrite_length),
@@ -229,7 +230,7 @@ async def rewrite(state: RRPOState, runtime: Runtime[RRPOContext]) -> dict[str, 
             user(prompt("rrpo_rewrite_tagged" if tagged else "rrpo_rewrite")),
         ],
         read,
-        context=runtime.context,
+        draw_seed=runtime.context.draw_seed,
         draw="rewrite",
         num_attempts=config.num_rewrite_attempts,
         sampling=Sampling(max_completion_length=config.max_rewrite_length),

@@ -112,13 +112,10 @@ def read(
 def _prompt(asked: str, media: tuple[MediaRef, ...]) -> Message:
     """The human's turn without markers, the media where the placeholder was."""
     before, after = (" ".join(part.replace(_QUESTION, " ").split()) for part in asked.split(_MEDIA))
-    parts = (
-        TextPart(text=before),
-        *(MediaPart(media=ref) for ref in media),
-        TextPart(text=after if media or not before else f" {after}"),
-    )
-    content = tuple(part for part in parts if isinstance(part, MediaPart) or part.text.strip())
-    return Message(role="user", content=content)
+    space = " " if before and after and not media else ""
+    texts = [TextPart(text=text) for text in (before, f"{space}{after}")]
+    parts = (texts[0], *(MediaPart(media=ref) for ref in media), texts[1])
+    return Message(role="user", content=tuple(part for part in parts if part != TextPart(text="")))
 
 
 def _turns(where: str, turns: object) -> tuple[str, str]:

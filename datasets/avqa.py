@@ -78,8 +78,11 @@ def read(
 
 def _choices(where: str, item: Mapping[str, Any]) -> tuple[tuple[str, ...], int]:
     options, gold = item.get("multi_choice"), item.get("answer")
-    is_list = isinstance(options, list) and all(isinstance(text, str) for text in options)
-    if not is_list or not 2 <= len(options) <= NUM_OPTIONS:
+    if (
+        not isinstance(options, list)
+        or not all(isinstance(text, str) for text in options)
+        or not 2 <= len(options) <= NUM_OPTIONS
+    ):
         raise RecordError(
             f"{where}: multi_choice is {options!r}, expected a list of 2 to {NUM_OPTIONS} texts"
         )

@@ -21,7 +21,7 @@ def check_recipe(recipe: "RunConfig") -> None:
         ConfigError: A setting of a plug-in, the objective or the metric does not fit.
         PluginError: A plug-in does not exist or is no agent.
     """
-    from mmalign.evaluation import METRICS
+    from mmalign.evaluation import METRICS, require_judge
     from mmalign.objectives import parse_objective
     from mmalign.pipeline import call_reader
     from mmalign.pipeline.stages import agent_settings, load_agent
@@ -33,9 +33,13 @@ def check_recipe(recipe: "RunConfig") -> None:
     if recipe.objective.get("name", "sft") != "sft":
         parse_objective(recipe.objective)
     if recipe.evaluation is not None:
-        metric = recipe.evaluation.metric
-        if metric not in METRICS:
-            raise ConfigError(f"evaluation.metric: no metric is called {metric!r}; {_near(metric)}")
+        section = recipe.evaluation
+        for key, metric in (("metric", section.metric), ("beside", section.beside)):
+            if metric is not None and metric not in METRICS:
+                raise ConfigError(
+                    f"evaluation.{key}: no metric is called {metric!r}; {_near(metric)}"
+                )
+        require_judge(section.metric, has_judge=section.judge is not None, beside=section.beside)
         call_reader(recipe.evaluation.dataset, "evaluation.dataset")
 
 

@@ -1,5 +1,6 @@
 """Scores of models on benchmarks, with intervals."""
 
+from mmalign.evaluation.ambiguity import ambiguity
 from mmalign.evaluation.answers import read_predictions
 from mmalign.evaluation.bootstrap import Difference, Interval, intervals, paired_bootstrap
 from mmalign.evaluation.metrics import (
@@ -11,10 +12,12 @@ from mmalign.evaluation.metrics import (
 )
 from mmalign.evaluation.predictions import Prediction
 from mmalign.evaluation.proof import ArmResult, Proof, arm_result, write_proof
-from mmalign.evaluation.runner import METRICS, EvaluationReport, evaluate, score
+from mmalign.evaluation.runner import EvaluationReport, evaluate
+from mmalign.evaluation.scoring import JUDGES, METRICS, require_judge, score, score_judged
 from mmalign.evaluation.tempcompass import tempcompass
 
 __all__ = [
+    "JUDGES",
     "METRICS",
     "ArmResult",
     "Difference",
@@ -24,6 +27,7 @@ __all__ = [
     "Prediction",
     "Proof",
     "Scores",
+    "ambiguity",
     "arm_result",
     "evaluate",
     "exact_match",
@@ -31,7 +35,9 @@ __all__ = [
     "multiple_choice",
     "paired_bootstrap",
     "read_predictions",
+    "require_judge",
     "score",
+    "score_judged",
     "tempcompass",
     "videohallucer",
     "write_proof",

@@ -27,6 +27,7 @@ __all__ = [
     "multiple_choice",
     "score_table",
     "subset_of",
+    "values_of",
     "videohallucer",
 ]
 
@@ -135,15 +136,7 @@ def score_table(
     answered = match(items, predictions, allow_missing=allow_missing)
     judged = judge(answered, check_profile(profile))
     table = judged.table
-    values = {
-        name: float(value[0])
-        for name, value in estimates(table, np.ones((1, len(table.units)))).items()
-    }
-    subsets: dict[str, dict[str, float]] = {}
-    for name, value in values.items():
-        group, slash, metric = name.rpartition("/")
-        if slash:
-            subsets.setdefault(group, {})[metric] = value
+    values = values_of(table)
     counts = {"items": len(items) - judged.num_left_out, "units": len(table.units)}
     if judged.num_left_out:
         counts["left_out"] = judged.num_left_out
@@ -151,13 +144,31 @@ def score_table(
         counts[f"items/{group}"] = int(inside.sum()) * (counts["items"] // counts["units"])
     return Scores(
         main=judged.main,
-        metrics={name: value for name, value in values.items() if "/" not in name},
-        subsets=subsets,
+        metrics=values.metrics,
+        subsets=values.subsets,
         counts=counts,
         unparsed=judged.num_unparsed,
         missing=tuple(answer.sample.id for answer in answered if answer.text is None),
         table=table,
     )
+
+
+class Values(NamedTuple):
+    """What follows from a table, in percent."""
+
+    metrics: Mapping[str, float]
+    subsets: Mapping[str, Mapping[str, float]]
+
+
+def values_of(table: Table) -> Values:
+    """All metrics of a table, over all units and by group."""
+    metrics: dict[str, float] = {}
+    subsets: dict[str, dict[str, float]] = {}
+    for name, value in estimates(table, np.ones((1, len(table.units)))).items():
+        group, slash, metric = name.rpartition("/")
+        inside = subsets.setdefault(group, {}) if slash else metrics
+        inside[metric] = float(value[0])
+    return Values(metrics, subsets)
 
 
 def subset_of(sample: Sample) -> str:

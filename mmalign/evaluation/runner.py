@@ -4,8 +4,8 @@ import asyncio
 import json
 import platform
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, TextIO
@@ -21,24 +21,19 @@ from mmalign.errors import (
     RecordError,
     StoreError,
 )
-from mmalign.evaluation.answers import AnswerFile, read_predictions
+from mmalign.evaluation.answers import AnswerFile
 from mmalign.evaluation.bootstrap import Interval, intervals
-from mmalign.evaluation.metrics import Metric, Scores, exact_match, multiple_choice, videohallucer
+from mmalign.evaluation.metrics import Scores
 from mmalign.evaluation.predictions import Prediction
-from mmalign.evaluation.tempcompass import tempcompass
+from mmalign.evaluation.scoring import JUDGES, require_judge, score, score_judged
+from mmalign.models.ambiguity_judge import JUDGE_SAMPLING
 from mmalign.models.protocol import ChatModel, Sampling
-from mmalign.records import Sample
+from mmalign.records import Sample, content_id
 from mmalign.records.atomic import write_text
 
-__all__ = ["METRICS", "EvaluationReport", "evaluate", "read_predictions", "score"]
+__all__ = ["EvaluationReport", "evaluate"]
 
-METRICS: dict[str, Metric] = {
-    "videohallucer": videohallucer,
-    "tempcompass": tempcompass,
-    "tvbench": multiple_choice,
-    "multiple_choice": multiple_choice,
-    "exact_match": exact_match,
-}
+Answer = Callable[[Sample], Awaitable[Prediction]]
 
 _SHOWN = 5
 
@@ -110,24 +105,6 @@ class EvaluationReport:
         }
 
 
-def score(
-    items: Sequence[Sample],
-    predictions: Iterable[Prediction],
-    *,
-    metric: str,
-    profile: str = "strict",
-    allow_missing: bool = False,
-) -> Scores:
-    """Score answers that were given before.
-
-    Raises:
-        ConfigError: There is no such metric or profile.
-        RecordError: An id comes twice, or an item lacks what the metric needs.
-        MissingPredictionsError: Some items have no prediction; names the first five.
-    """
-    return _metric(metric)(items, predictions, profile=profile, allow_missing=allow_missing)
-
-
 async def evaluate(
     model: ChatModel,
     samples: Iterable[Sample],
@@ -143,11 +120,14 @@ async def evaluate(
     num_draws: int = 2000,
     seed: int = 0,
     console: Console | None = None,
+    judge: ChatModel | None = None,
+    beside: str | None = None,
 ) -> EvaluationReport:
     """Answer every question once, greedily, and score the answers.
 
     Answers go to `NAME.predictions.jsonl` as they come; the same evaluation started again asks
-    only what is left. `NAME.json` holds the report.
+    only what is left. What a judge says of them goes to `NAME.judged.jsonl` in the same way.
+    `NAME.json` holds the report.
 
     Args:
         model: Who answers.
@@ -165,9 +145,12 @@ async def evaluate(
         num_draws: Draws of the bootstrap.
         seed: Of the bootstrap.
         console: Where progress is shown; nowhere by default.
+        judge: Who is asked about the answers, for a metric of `JUDGES`.
+        beside: A second metric, which scores the answers themselves.
 
     Raises:
-        ConfigError: There is no such metric or profile, or the sampling is not greedy.
+        ConfigError: There is no such metric or profile, the judge is missing or idle, or the
+            sampling is not greedy.
         RecordError: There are no samples, an id comes twice, or one lacks what the metric needs;
             found before the model is asked.
         MissingPredictionsError: Some questions could not be asked; names five, with reasons.
@@ -180,18 +163,22 @@ async def evaluate(
         raise ConfigError(
             f"evaluation is greedy, found temperature {sampling.temperature}; set it to 0"
         )
-    score(items, [], metric=metric, profile=profile, allow_missing=True)  # bad gold data, early
+    require_judge(metric, has_judge=judge is not None, beside=beside)
+    for name_of_metric in (metric, beside):  # bad gold data, early
+        if name_of_metric is not None:
+            score(items, [], metric=name_of_metric, profile=profile, allow_missing=True)
     answers = AnswerFile(out_folder / f"{name}.predictions.jsonl")
     answers.claim(model, items, sampling, fingerprint or {})
-    known = answers.read(items)
-    todo = [item for item in items if item.id not in known]
-    errors = await _ask(model, todo, sampling, answers, max_concurrency, console, len(items))
-    predictions = answers.read(items)
-    if errors and not allow_missing:
-        raise _missing(errors, len(items))
-    scores = score(
-        items, predictions.values(), metric=metric, profile=profile, allow_missing=allow_missing
-    )
+    asked = _Asked(items, max_concurrency, allow_missing, console)
+    predictions, errors = await asked.all(_answer_of(model, sampling), answers)
+    scored: dict[str, Any] = {"metric": metric, "profile": profile, "allow_missing": allow_missing}
+    if judge is None:
+        scores = score(items, predictions.values(), **scored)
+    else:
+        told = AnswerFile(out_folder / f"{name}.judged.jsonl")
+        replies, more = await asked.replies(judge, metric, predictions, told)
+        errors |= more
+        scores = score_judged(items, predictions.values(), replies, beside=beside, **scored)
     report = EvaluationReport(
         name=name,
         scorer=metric,
@@ -213,59 +200,95 @@ async def evaluate(
     return report
 
 
-async def _ask(
-    model: ChatModel,
-    todo: Sequence[Sample],
-    sampling: Sampling,
-    answers: AnswerFile,
-    max_concurrency: int,
-    console: Console | None,
-    total: int,
-) -> dict[str, str]:
-    """Ask all questions; those that could not be asked come back with the reason."""
-    errors: dict[str, str] = {}
-    rest = iter(todo)
+@dataclass(frozen=True)
+class _Asked:
+    """Questions that are asked once each, some at a time."""
+
+    items: Sequence[Sample]
+    max_concurrency: int
+    allow_missing: bool
+    console: Console | None
+
+    async def all(
+        self, answer: Answer, answers: AnswerFile
+    ) -> tuple[dict[str, Prediction], dict[str, str]]:
+        """All answers, those of earlier starts too; what could not be asked, with the reason.
+
+        Raises:
+            MissingPredictionsError: Some could not be asked, and none may be missing.
+        """
+        known = answers.read(self.items)
+        todo = [item for item in self.items if item.id not in known]
+        errors: dict[str, str] = {}
+        rest = iter(todo)
+        with answers.appending() as file, _progress(self.console) as progress:
+            task = progress.add_task("evaluate", total=len(self.items), completed=len(known))
+            workers = [
+                asyncio.create_task(_worker(answer, rest, file, errors, progress, task))
+                for _ in range(min(self.max_concurrency, len(todo)))
+            ]
+            try:
+                await asyncio.gather(*workers)
+            finally:
+                for worker in workers:
+                    worker.cancel()
+                await asyncio.gather(*workers, return_exceptions=True)
+        if errors and not self.allow_missing:
+            raise _missing(errors, len(self.items))
+        return answers.read(self.items), errors
+
+    async def replies(
+        self,
+        judge: ChatModel,
+        metric: str,
+        predictions: Mapping[str, Prediction],
+        told: AnswerFile,
+    ) -> tuple[list[Prediction], dict[str, str]]:
+        """What the judge says of each answer; what could not be asked, with the reason."""
+        texts = {key: answer.prediction for key, answer in predictions.items()}
+        told.claim(
+            judge, self.items, JUDGE_SAMPLING, {"metric": metric, "answers": content_id(texts)}
+        )
+        answered = replace(self, items=[item for item in self.items if item.id in texts])
+
+        async def reply(sample: Sample) -> Prediction:
+            said = await JUDGES[metric](judge, sample, texts[sample.id])
+            return Prediction(id=sample.id, prediction=said)
+
+        replies, errors = await answered.all(reply, told)
+        return list(replies.values()), errors
+
+
+def _answer_of(model: ChatModel, sampling: Sampling) -> Answer:
     frames = _frames(model.identity)
-    with answers.appending() as file, _progress(console) as progress:
-        task = progress.add_task("evaluate", total=total, completed=total - len(todo))
-        workers = [
-            asyncio.create_task(
-                _worker(model, rest, sampling, file, frames, errors, progress, task)
-            )
-            for _ in range(min(max_concurrency, len(todo)))
-        ]
-        try:
-            await asyncio.gather(*workers)
-        finally:
-            for worker in workers:
-                worker.cancel()
-            await asyncio.gather(*workers, return_exceptions=True)
-    return errors
+
+    async def answer(sample: Sample) -> Prediction:
+        started = time.perf_counter()
+        (completion,) = await model.generate(sample.messages, n=1, sampling=sampling)
+        return Prediction(
+            id=sample.id,
+            prediction=completion.text,
+            frames=frames if sample.media else None,
+            seconds=round(time.perf_counter() - started, 4),
+        )
+
+    return answer
 
 
 async def _worker(
-    model: ChatModel,
+    answer: Answer,
     rest: Iterator[Sample],
-    sampling: Sampling,
     file: TextIO,
-    frames: int | None,
     errors: dict[str, str],
     progress: Progress,
     task: TaskID,
 ) -> None:
     for sample in rest:  # shared: each sample goes to one worker
-        started = time.perf_counter()
         try:
-            (completion,) = await model.generate(sample.messages, n=1, sampling=sampling)
+            prediction = await answer(sample)
         except (MediaError, ModelCallError) as error:
             errors[sample.id] = f"{error.reason}: {error}"
         else:
-            prediction = Prediction(
-                id=sample.id,
-                prediction=completion.text,
-                frames=frames if sample.media else None,
-                seconds=round(time.perf_counter() - started, 4),
-            )
             try:
                 file.write(prediction.model_dump_json(exclude={"schema_version"}) + "\n")
                 file.flush()
@@ -284,15 +307,6 @@ def _frames(identity: Mapping[str, Any]) -> int | None:
     found = identity.get("frame_sampling")
     value = found.get("num_frames") if isinstance(found, Mapping) else None
     return value if isinstance(value, int) else None
-
-
-def _metric(name: str) -> Metric:
-    try:
-        return METRICS[name]
-    except KeyError:
-        raise ConfigError(
-            f"there is no metric {name!r}; known metrics: {', '.join(METRICS)}"
-        ) from None
 
 
 def _missing(errors: Mapping[str, str], num_items: int) -> MissingPredictionsError:

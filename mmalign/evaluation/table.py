@@ -1,15 +1,15 @@
 """Right and wrong per unit, and the metrics that follow from any weighting of the units."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from mmalign.errors import RecordError
+from mmalign.errors import ConfigError, RecordError
 
-__all__ = ["Table", "estimates"]
+__all__ = ["Table", "estimates", "side_by_side"]
 
 Floats = npt.NDArray[np.float64]
 
@@ -39,6 +39,26 @@ class Table:
         """Who belongs to which group."""
         strata = np.asarray(self.strata)
         return self.groups or {name: strata == name for name in dict.fromkeys(self.strata)}
+
+
+def side_by_side(first: Table, second: Table, where: str) -> Table:
+    """The columns of two tables about the same units; what weighs them is the first one's.
+
+    Raises:
+        ConfigError: The units differ, or a metric over all is a mean over groups; begins with
+            `where`.
+    """
+    if first.units != second.units or first.over is not None or second.over is not None:
+        raise ConfigError(
+            f"{where} counts {len(first.units)} units, not each of {len(second.units)} questions "
+            f"alike; use a metric that does, as exact_match or multiple_choice"
+        )
+    return replace(
+        first,
+        columns={**first.columns, **second.columns},
+        means=(*first.means, *second.means),
+        ratios={**first.ratios, **second.ratios},
+    )
 
 
 def estimates(table: Table, weights: npt.NDArray[Any]) -> dict[str, Floats]:

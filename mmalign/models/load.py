@@ -17,10 +17,11 @@ __all__ = ["ModelConfig", "load_model"]
 
 
 def load_model(config: "ModelConfig", sampling: "FrameSampling") -> ChatModel:
-    """A client of a server, or the weights in this process.
+    """A client of a server, the weights in this process, or what a function builds.
 
     Raises:
-        ConfigError: The settings belong to no backend.
+        ConfigError: The settings belong to no backend, or do not fit.
+        PluginError: The function of `backend: python` does not exist or builds no model.
     """
     backend = getattr(config, "backend", None)
     if backend == "openai":
@@ -33,8 +34,14 @@ def load_model(config: "ModelConfig", sampling: "FrameSampling") -> ChatModel:
 
         assert isinstance(config, TransformersModelConfig)
         return TransformersChatModel.load(config, sampling)
+    if backend == "python":
+        from mmalign.models.python import PythonChatModel, PythonModelConfig
+
+        assert isinstance(config, PythonModelConfig)
+        return PythonChatModel.load(config)
     raise ConfigError(
-        f"{type(config).__name__}: backend {backend!r} is neither openai nor transformers"
+        f"{type(config).__name__}: backend {backend!r} is neither openai nor transformers nor "
+        f"python"
     )
 
 
@@ -50,9 +57,16 @@ def _transformers_config() -> type[Config]:
     return TransformersModelConfig
 
 
+def _python_config() -> type[Config]:
+    from mmalign.models.python import PythonModelConfig
+
+    return PythonModelConfig
+
+
 _BACKENDS: dict[str, Callable[[], type[Config]]] = {
     "openai": _openai_config,
     "transformers": _transformers_config,
+    "python": _python_config,
 }
 
 

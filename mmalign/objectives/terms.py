@@ -26,6 +26,8 @@ Need = Literal[
     "token_logps",
     "spans",
     "token_kl",
+    "token_entropy",
+    "token_js",
     "chosen_tokens_per_pair",
     "reference_point",
     "scores",
@@ -37,6 +39,8 @@ Need = Literal[
 - `token_logps`: the ones above token by token; without it, stored sums serve as well.
 - `spans`: phrase ids of the tokens of both responses.
 - `token_kl`: full-vocabulary KL from the policy to the reference at each chosen token.
+- `token_entropy`: the policy's entropy over the vocabulary at each token of both responses.
+- `token_js`: full-vocabulary Jensen-Shannon divergence of policy and reference, likewise.
 - `chosen_tokens_per_pair`: the mean length of the chosen responses over the global batch.
 - `scores`: a number for each response, from its record.
 - `weights`: how much each pair counts, `weight` of its record's metadata or 1.
@@ -97,6 +101,12 @@ class PairTerms(_Terms):
     rejected_phrase_ids: Tensor | None = None
     chosen_token_kl: Tensor | None = None
     """Nats, KL(reference || policy) over the vocabulary; carries gradient."""
+    chosen_token_entropy: Tensor | None = None
+    """Nats, of the policy over the vocabulary; carries gradient."""
+    rejected_token_entropy: Tensor | None = None
+    chosen_token_js: Tensor | None = None
+    """Bits, Jensen-Shannon divergence from the reference; carries gradient."""
+    rejected_token_js: Tensor | None = None
     chosen_tokens_per_pair: Tensor | None = None
     """A scalar: chosen response tokens over pairs, both counted over the global batch."""
     chosen_scores: Tensor | None = None
@@ -149,6 +159,10 @@ _PER_TOKEN = (
     "chosen_phrase_ids",
     "rejected_phrase_ids",
     "chosen_token_kl",
+    "chosen_token_entropy",
+    "rejected_token_entropy",
+    "chosen_token_js",
+    "rejected_token_js",
 )
 
 

@@ -43,6 +43,10 @@ class EvaluationSection(Config):
     """A name of `mmalign list metrics`."""
     profile: str = "strict"
     """strict, or official: the published script's own rules, faults included."""
+    judge: ModelConfig | None = None
+    """Who says what the answers are worth, for a metric that asks for it, as ambiguity does."""
+    beside: str | None = None
+    """A second metric, which scores the answers themselves where the first one asks a judge."""
     sampling: Sampling = Sampling(max_completion_length=32)
     """Greedy unless said otherwise."""
     max_concurrency: int = Field(default=64, gt=0)

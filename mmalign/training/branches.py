@@ -1,6 +1,7 @@
 """Log-probabilities of every branch of a batch, under policy and reference."""
 
 from collections.abc import Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -8,13 +9,21 @@ import torch
 from torch import Tensor, nn
 
 from mmalign.models.families import ModelFamily
+from mmalign.objectives import Need
 from mmalign.training.config import TrainerConfig
 from mmalign.training.forward import Row, base_model, completion_hidden, completion_ids
 from mmalign.training.logprobs import ReferenceHidden, score_tokens
 from mmalign.training.reference import Reference
 from mmalign.training.vision_cache import VisionFeatures
+from mmalign.training.vocabulary import Measure
 
-__all__ = ["BranchScores", "StoredLogps", "score_branches"]
+__all__ = ["BranchScores", "StoredLogps", "measures_of", "score_branches"]
+
+_MEASURES: dict[Need, Measure] = {
+    "token_kl": "kl",
+    "token_entropy": "entropy",
+    "token_js": "js",
+}
 
 
 class StoredLogps(Protocol):
@@ -35,6 +44,15 @@ class BranchScores:
     """Nats, without gradient; None without a reference."""
     kl: tuple[Tensor, ...] | None
     """Nats, KL(reference || policy) over the vocabulary, where it was asked for."""
+    entropy: tuple[Tensor, ...] | None = None
+    """Nats, of the policy over the vocabulary, where it was asked for."""
+    js: tuple[Tensor, ...] | None = None
+    """Bits, Jensen-Shannon divergence from the reference, where it was asked for."""
+
+
+def measures_of(needs: AbstractSet[Need]) -> frozenset[Measure]:
+    """What objectives need of whole distributions over the vocabulary."""
+    return frozenset(measure for need, measure in _MEASURES.items() if need in needs)
 
 
 def score_branches(
@@ -45,9 +63,19 @@ def score_branches(
     *,
     reference: Reference | StoredLogps | None,
     vision: VisionFeatures | None = None,
-    with_kl: bool = False,
+    measures: AbstractSet[Measure] = frozenset(),
 ) -> BranchScores:
-    """One forward pass of the policy and, where it is computed, of the reference."""
+    """One forward pass of the policy and, where it is computed, of the reference.
+
+    Args:
+        policy: The trained model.
+        family: Its adapter.
+        rows: Prompts with their branches, on the model's device.
+        config: Layout and chunk size.
+        reference: What computes or stores its log-probabilities.
+        vision: Features that are shared.
+        measures: What is computed of whole distributions; `kl` and `js` take a computed reference.
+    """
     ids = completion_ids(rows)
     hidden = completion_hidden(
         policy,
@@ -60,7 +88,11 @@ def score_branches(
     ref_logps: Tensor | None = None
     ref_hidden: ReferenceHidden | None = None
     if isinstance(reference, Reference):
-        ref_hidden = ReferenceHidden(reference.hidden(rows, layout=config.layout), reference.head)
+        ref_hidden = ReferenceHidden(
+            reference.hidden(rows, layout=config.layout),
+            reference.head,
+            tuple(measure for measure in ("kl", "js") if measure in measures),
+        )
         with torch.no_grad():
             ref_logps = score_tokens(
                 ref_hidden.hidden, ref_hidden.head, ids, chunk_size=chunk_size
@@ -72,11 +104,18 @@ def score_branches(
         family.head(base_model(policy)),
         ids,
         chunk_size=chunk_size,
-        reference=ref_hidden if with_kl else None,
+        reference=ref_hidden,
+        with_entropy="entropy" in measures,
     )
     sizes = [int(branch.mask.sum()) for row in rows for branch in row.branches]
+
+    def by_branch(values: Tensor | None) -> tuple[Tensor, ...] | None:
+        return None if values is None else torch.split(values, sizes)
+
     return BranchScores(
         logps=torch.split(scores.logps, sizes),
-        ref_logps=None if ref_logps is None else torch.split(ref_logps, sizes),
-        kl=None if scores.kl is None else torch.split(scores.kl, sizes),
+        ref_logps=by_branch(ref_logps),
+        kl=by_branch(scores.kl),
+        entropy=by_branch(scores.entropy),
+        js=by_branch(scores.js),
     )

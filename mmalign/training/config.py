@@ -54,7 +54,7 @@ class TrainerConfig(Config):
     seed: int = 42
     """Order of the records and weights of new adapters."""
     bf16: bool = False
-    """Compute in bfloat16; adapters then stand on a bfloat16 model."""
+    """Compute in bfloat16; adapters then stand on a bfloat16 model, other weights stay float32."""
     gradient_checkpointing: bool = False
     """Compute activations again in the backward pass instead of keeping them."""
     logging_steps: int = Field(default=10, gt=0)
@@ -98,7 +98,8 @@ class TrainerConfig(Config):
     freeze_vision: bool = False
     """Train all weights but those of the vision tower and its projector."""
     vision_cache: VisionCache = "none"
-    """How long features of a frozen tower are kept: for a step, in memory, on disk as well."""
+    """How long features of a frozen tower are kept: for a step, in memory, on disk as well. What
+    is kept equals what would be computed to rounding, not bit for bit."""
     vision_cache_mb: int = Field(default=2048, ge=0)
     """Features that are held in memory, the most recently used of them."""
     group_by_length: bool = False

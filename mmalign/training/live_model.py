@@ -1,7 +1,8 @@
 """The policy or its reference as a `ChatModel`, while the policy is being trained."""
 
 import contextlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
@@ -78,6 +79,7 @@ class LiveModel(TransformersChatModel):
         vision: Features of the step, where the tower allows it.
         reference: Speak for the reference and not for the policy.
         known: Where the reference's log-probabilities are kept.
+        autocast: The trainer's precision.
         name: Name of the weights.
     """
 
@@ -91,6 +93,7 @@ class LiveModel(TransformersChatModel):
         vision: VisionFeatures | None,
         reference: Reference | None = None,
         known: KnownReference | None = None,
+        autocast: Callable[[], AbstractContextManager[Any]] = contextlib.nullcontext,
         name: str,
     ) -> None:
         self._trained = reference.model if reference else model
@@ -106,6 +109,7 @@ class LiveModel(TransformersChatModel):
         self._vision = vision
         self._reference = reference
         self._known = known
+        self._autocast = autocast
         self.num_rows = 0
         """Prompts that went through the decoder to compare clips."""
 
@@ -124,7 +128,8 @@ class LiveModel(TransformersChatModel):
             return super().features_of(prompts)
         if any(not prompt.media for prompt in prompts):
             raise CapabilityError("found prompts without media, expected clips to compare")
-        return self._vision.of([self._row(prompt) for prompt in prompts])
+        with self._autocast():
+            return self._vision.of([self._row(prompt) for prompt in prompts])
 
     @torch.no_grad()
     def states_of(
@@ -133,12 +138,12 @@ class LiveModel(TransformersChatModel):
         """[N, R, H] by the forward pass of training; the answer must be all the model's own."""
         rows = [self._row(prompt, answer) for prompt in prompts]
         self.num_rows += len(rows)
-        if self._reference is not None:
-            hidden = self._reference.hidden(rows, layout=self._layout)
-            head = self._reference.head
-            if self._known is not None:
-                self._known.keep(rows, hidden)
-        else:
+        with self._autocast():
+            hidden, head = self._states(rows)
+        return torch.unflatten(hidden, 0, (len(rows), -1)), head
+
+    def _states(self, rows: Sequence[Row]) -> tuple[Tensor, nn.Module]:
+        if self._reference is None:
             with self._evaluating():
                 hidden = completion_hidden(
                     self._trained,
@@ -147,8 +152,11 @@ class LiveModel(TransformersChatModel):
                     layout=self._layout,
                     features=self._vision.of(rows) if self._vision else None,
                 )
-            head = self._family.head(base_model(self._trained))
-        return torch.unflatten(hidden, 0, (len(rows), -1)), head
+            return hidden, self._family.head(base_model(self._trained))
+        hidden = self._reference.hidden(rows, layout=self._layout)
+        if self._known is not None:
+            self._known.keep(rows, hidden)
+        return hidden, self._reference.head
 
     @contextlib.contextmanager
     def _evaluating(self) -> Iterator[None]:

@@ -82,7 +82,7 @@ class OnlineTrainer(PreferenceTrainer):
         self.models: dict[str, ChatModel] = {}
         """Whom the agent may ask besides the policy, by role."""
         if isinstance(self.reference, Reference):
-            if "token_kl" not in self.objective.objective.needs:
+            if not self.objective.objective.needs & {"token_kl", "token_js"}:
                 self._known = KnownReference(self.reference, self.config)
             self.models["reference"] = self._live("reference", self.reference, self._known)
             self.reference = self._known or self.reference
@@ -147,6 +147,7 @@ class OnlineTrainer(PreferenceTrainer):
             vision=self.vision,
             reference=reference,
             known=known,
+            autocast=self.accelerator.autocast,
             name=f"{role} in training",
         )
 

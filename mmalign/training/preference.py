@@ -57,7 +57,8 @@ class PreferenceTrainer(ObjectiveTrainer):
         needs = self.objective.objective.needs
         scores = self.score_branches(batch.rows)
         chosen_logps, rejected_logps = _sides(scores.logps)
-        ref_logps = (None, None) if scores.ref_logps is None else _sides(scores.ref_logps)
+        ref_logps = _sides_of(scores.ref_logps)
+        entropy, js = _sides_of(scores.entropy), _sides_of(scores.js)
         chosen_mask, rejected_mask = _sides([torch.ones_like(part) for part in scores.logps])
         chosen_phrases, rejected_phrases = (
             _sides(_phrase_ids(batch)) if "spans" in needs else (None, None)
@@ -71,7 +72,11 @@ class PreferenceTrainer(ObjectiveTrainer):
             ref_rejected_token_logps=ref_logps[1],
             chosen_phrase_ids=chosen_phrases,
             rejected_phrase_ids=rejected_phrases,
-            chosen_token_kl=None if scores.kl is None else _sides(scores.kl)[0],
+            chosen_token_kl=_sides_of(scores.kl)[0],
+            chosen_token_entropy=entropy[0],
+            rejected_token_entropy=entropy[1],
+            chosen_token_js=js[0],
+            rejected_token_js=js[1],
             chosen_tokens_per_pair=self._chosen_tokens_per_pair,
             chosen_scores=scores_of(batch, 0) if "scores" in needs else None,
             rejected_scores=scores_of(batch, 1) if "scores" in needs else None,
@@ -101,6 +106,10 @@ def _phrase_ids(batch: Batch) -> list[Tensor]:
     """Per branch, of its scored tokens."""
     phrase_ids = [ids for example in batch.examples for ids in example.phrase_ids]
     return [ids[b.mask] for ids, b in zip(phrase_ids, batch.branches, strict=True)]
+
+
+def _sides_of(branches: Sequence[Tensor] | None) -> tuple[Tensor | None, Tensor | None]:
+    return (None, None) if branches is None else _sides(branches)
 
 
 def _sides(branches: Sequence[Tensor]) -> tuple[Tensor, Tensor]:

@@ -127,7 +127,7 @@ def starting_reference(
     return make_reference(policy, family, choice, dtype=dtype)
 
 
-def _require_same_vocabulary(processor: Any, policy_path: str, choice: str) -> None:
+def _require_same_vocabulary(processor: Any, policy_path: str | None, choice: str) -> None:
     """The ids of one must be the tokens of the other; embeddings may be padded differently."""
     if not policy_path:  # made in memory, and so is what it is compared with
         return

@@ -59,8 +59,9 @@ from mmalign.training.trainer import AlignmentTrainer, ObjectiveTrainer
 from mmalign.training.unpaired import UnpairedTrainer
 from mmalign.training.vision_cache import freeze_vision
 
-__all__ = ["TrainingRecord", "plan_training", "train", "with_adapter"]
+__all__ = ["TrainingRecord", "own_device", "plan_training", "train", "with_adapter"]
 
+_OF_REFERENCE = {"ref_logps", "token_kl", "token_js"}
 TrainingRecord = PreferencePair | LabelledResponse | RankedResponses | Sample
 
 
@@ -119,10 +120,9 @@ def train(
     if is_finished(output_dir):
         return output_dir
     set_seed(trainer.seed)
-    device = "cuda" if torch.cuda.is_available() else "cpu"
     dtype = torch.bfloat16 if trainer.bf16 and lora else torch.float32
     family = family_of(model_name_or_path)
-    model, processor = family.load(model_name_or_path, dtype=dtype, device=device)
+    model, processor = family.load(model_name_or_path, dtype=dtype, device=own_device())
     encoder = Encoder(
         family, processor, media, cache=cache, keep_bytes=trainer.media_memory_mb * 2**20
     )
@@ -264,9 +264,10 @@ def _stored_reference(
         if loop.vision is not None:
             reference.share(loop.vision, loop.policy)
         for row in (row.to(loop.args.device) for index in share for row in dataset[index].rows):
-            logps = reference.logps(
-                [row], layout=trainer.layout, chunk_size=trainer.logps_chunk_size
-            )
+            with accelerator.autocast():
+                logps = reference.logps(
+                    [row], layout=trainer.layout, chunk_size=trainer.logps_chunk_size
+                )
             store.put(row, logps)
         store.flush()
     accelerator.wait_for_everyone()
@@ -351,7 +352,7 @@ def _units(
 
 
 def _needs_reference(objective: ChosenObjective | None) -> bool:
-    return objective is not None and bool(objective.objective.needs & {"ref_logps", "token_kl"})
+    return objective is not None and bool(objective.objective.needs & _OF_REFERENCE)
 
 
 def _trainable(
@@ -402,6 +403,11 @@ def _manifest(
         else None,
         "num_processes": int(os.environ.get("WORLD_SIZE", "1")),
     }
+
+
+def own_device() -> str:
+    """Of this process among those of its machine, as accelerate will choose it."""
+    return f"cuda:{os.environ.get('LOCAL_RANK', '0')}" if torch.cuda.is_available() else "cpu"
 
 
 def _require_launched_processes() -> None:

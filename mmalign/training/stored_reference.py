@@ -29,7 +29,7 @@ from mmalign.training.fingerprints import (
     weights_fingerprint,
 )
 from mmalign.training.forward import Row, base_model
-from mmalign.training.tensor_files import read_tensors, write_tensors
+from mmalign.training.tensor_files import drop_partials, read_tensors, write_tensors
 
 __all__ = [
     "ReferenceStore",
@@ -71,6 +71,7 @@ class ReferenceStore:
                 f"{folder}: cannot be written ({error.strerror}); set MMALIGN_CACHE_DIR to a "
                 f"folder that can, or trainer.reference_logps: compute"
             ) from error
+        drop_partials(folder)
         self.refresh()
 
     def refresh(self) -> None:
@@ -161,6 +162,7 @@ def reference_parts(
     return {
         "weights": weights_fingerprint(weights),
         "dtype": str(parameter.dtype),
+        "bf16": config.bf16,
         "device": parameter.device.type,
         "attention": "sdpa" if attention == NAME else attention,
         "layout": config.layout,
@@ -189,8 +191,11 @@ def refuse_unfit(
     name = objective.name if objective else "supervised training"
     needs = objective.objective.needs if objective else frozenset()
     why = None
-    if "token_kl" in needs:
-        why = f"{name} compares whole distributions over the vocabulary (token_kl) at every step"
+    if compared := sorted(needs & {"token_kl", "token_js"}):
+        why = (
+            f"{name} compares whole distributions over the vocabulary ({', '.join(compared)}) at "
+            f"every step"
+        )
     elif "reference_point" in needs:
         why = f"{name} scores prompts with answers of other records, drawn anew with every batch"
     elif "ref_logps" not in needs:

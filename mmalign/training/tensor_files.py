@@ -1,8 +1,10 @@
 """Tensors in safetensors files that are there whole or not at all."""
 
+import contextlib
 import logging
 import os
 import tempfile
+import time
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -12,7 +14,11 @@ from torch import Tensor
 
 from mmalign.errors import StoreError
 
-__all__ = ["read_tensors", "write_tensors"]
+__all__ = ["drop_partials", "read_tensors", "write_tensors"]
+
+_PARTIAL = ".partial"
+_WRITING_S = 3600.0
+"""Nobody writes one file for longer."""
 
 _log = logging.getLogger(__name__)
 
@@ -25,7 +31,7 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, partial = tempfile.mkstemp(dir=path.parent, suffix=".partial")
+        handle, partial = tempfile.mkstemp(dir=path.parent, suffix=_PARTIAL)
         try:
             with os.fdopen(handle, "wb") as file:
                 file.write(save({name: t.contiguous() for name, t in tensors.items()}))
@@ -39,6 +45,14 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
             f"{path}: cannot be written ({error.strerror}); make room, or set MMALIGN_CACHE_DIR "
             f"to a folder that can be written"
         ) from error
+
+
+def drop_partials(folder: Path) -> None:
+    """Remove what killed writers left; what another process may be writing stays."""
+    for path in folder.glob(f"*{_PARTIAL}"):
+        with contextlib.suppress(OSError):  # somebody else was faster, or it is not ours
+            if time.time() - path.stat().st_mtime > _WRITING_S:
+                path.unlink()
 
 
 def read_tensors(path: Path) -> dict[str, Tensor] | None:

@@ -25,7 +25,12 @@ from mmalign.errors import ConfigError
 from mmalign.models.families import ModelFamily
 from mmalign.objectives import ChosenObjective
 from mmalign.training.batching import LengthGroups, padding_of
-from mmalign.training.branches import BranchScores, StoredLogps, score_branches
+from mmalign.training.branches import (
+    BranchScores,
+    StoredLogps,
+    measures_of,
+    score_branches,
+)
 from mmalign.training.checkpoints import finish_checkpoint
 from mmalign.training.config import TrainerConfig
 from mmalign.training.examples import Batch, Example, ExampleDataset, SampleDataset, collate
@@ -82,6 +87,7 @@ class AlignmentTrainer(Trainer):
             max_bytes=config.vision_cache_mb * 2**20,
             plain_layout=config.layout == "plain",
             with_dropout=not config.disable_dropout,
+            bf16=config.bf16,
         )
         self._num_encoded = 0
         self._sizes = dataset.sizes or ()
@@ -170,7 +176,8 @@ class AlignmentTrainer(Trainer):
         assert num_items_in_batch is not None
         unwrapped = self.accelerator.unwrap_model(model)
         total: Tensor
-        total, metrics = call_through(model, unwrapped, self._total_and_metrics, inputs)
+        with self.accelerator.autocast():  # accelerate's is around a forward that is not called
+            total, metrics = call_through(model, unwrapped, self._total_and_metrics, inputs)
         self._record(inputs.examples, metrics)
         self._record_work(inputs.rows)
         # DistributedDataParallel averages gradients over processes; the sum is what is meant.
@@ -212,7 +219,7 @@ class AlignmentTrainer(Trainer):
         if self.vision is not None:
             encoded = self.vision.num_encoded - self._num_encoded
             self._num_encoded += encoded
-            self._metrics["vision/encoder_calls"].append((encoded, 1))
+            self._metrics["vision/encoded_frames"].append((encoded, 1))
 
     def _drain_metrics(self) -> dict[str, float]:
         own = {
@@ -258,7 +265,7 @@ class ObjectiveTrainer(AlignmentTrainer):
             self.config,
             reference=self.reference,
             vision=self.vision,
-            with_kl="token_kl" in self.objective.objective.needs,
+            measures=measures_of(self.objective.objective.needs),
         )
 
 

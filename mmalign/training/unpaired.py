@@ -10,6 +10,7 @@ from mmalign.objectives import UnpairedTerms
 from mmalign.objectives.unpaired import kto_reference_point, mismatched_rows
 from mmalign.training.examples import Batch
 from mmalign.training.forward import Row
+from mmalign.training.out_of_memory import explain_memory
 from mmalign.training.trainer import ItemLosses, ObjectiveTrainer
 
 __all__ = ["UnpairedTrainer"]
@@ -75,7 +76,9 @@ class UnpairedTrainer(ObjectiveTrainer):
         size = self.config.per_device_train_batch_size
         log_ratios = []
         for start in range(0, len(rows), size):
-            scores = self.score_branches(rows[start : start + size])
+            end = start + size
+            with explain_memory(examples[start:end], self.config), self.accelerator.autocast():
+                scores = self.score_branches(rows[start:end])
             assert scores.ref_logps is not None
             log_ratios += [
                 (policy - ref).sum()

@@ -1,14 +1,19 @@
-"""Features behind a frozen vision tower: computed once for each clip, shared by all who ask.
+"""Features behind a frozen tower: computed once for each unit of media, shared by all who ask.
 
-A clip here is all that a prompt shows, so one clip in two prompts with different further media is
-computed twice. Every clip goes through the tower alone: its features do not depend on the batch
-that it came in, so a run that finds them stored equals one that computes them.
+A unit is what sees nothing else in the tower (`ModelFamily.split_media`): a frame, what a tower
+merges of several frames, a picture, a sound. Units are known by their content, so a clip that is
+reversed, shuffled or cut short brings nothing new.
+
+Units of one form go through the tower together. None sees another, but the order of sums in a
+matrix product depends on its size: features agree to rounding (1e-5 in float32), whatever batch
+they came in. So a run that finds them stored equals one that computes them to rounding; where they
+live for one step only, the step decides its batches and repeated steps agree bit for bit.
 """
 
 import logging
 import os
-from collections import OrderedDict
-from collections.abc import Sequence
+from collections import OrderedDict, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
@@ -24,7 +29,7 @@ from mmalign.models.families import EncodedPrompt, ModelFamily
 from mmalign.records import content_id
 from mmalign.training.fingerprints import processor_fingerprint, tensors_hash
 from mmalign.training.forward import Row, base_model
-from mmalign.training.tensor_files import read_tensors, write_tensors
+from mmalign.training.tensor_files import drop_partials, read_tensors, write_tensors
 
 __all__ = [
     "FeatureFiles",
@@ -37,6 +42,10 @@ __all__ = [
 
 VisionCache = Literal["none", "memory", "disk"]
 _DISK_BYTES = 50 * 2**30
+_UNITS_PER_RUN = 32
+"""Of the tower. As many frames as a usual clip has, which it took at once anyway."""
+_NAMED_PROMPTS = 2**14
+"""Prompts whose units' names are remembered: hashing pixels takes as long as reading them."""
 _NOT_OF_TOWERS = {
     "_name_or_path",
     "architectures",
@@ -53,16 +62,18 @@ _log = logging.getLogger(__name__)
 
 
 class FeatureFiles:
-    """Features on disk, a file for each clip, the least recently used dropped above a size.
+    """Features on disk, a file for each unit, the least recently used dropped above a size.
 
     Args:
         folder: Of one tower.
-        max_bytes: Of this tower's files.
+        max_bytes: Of this tower's files; each process may go 1% beyond it before it looks again.
     """
 
     def __init__(self, folder: Path, max_bytes: int = _DISK_BYTES) -> None:
         self.folder = folder
         self.max_bytes = max_bytes
+        self._bytes_until_look = 0
+        drop_partials(folder)
 
     def get(self, key: str) -> Tensor | None:
         """The features, or None."""
@@ -79,7 +90,10 @@ class FeatureFiles:
             write_tensors(self._path(key), {_NAME: features.cpu()})
         except StoreError as error:
             _log.warning("%s", error)
-        self._evict()
+        self._bytes_until_look -= features.nbytes
+        if self._bytes_until_look < 0:
+            self._evict()
+            self._bytes_until_look = self.max_bytes // 100
 
     def _evict(self) -> None:
         states = [(path, path.stat()) for path in self.folder.glob("*.safetensors")]
@@ -95,7 +109,7 @@ class FeatureFiles:
 
 
 class VisionFeatures:
-    """Features of what prompts show, each distinct clip through the tower once.
+    """Features of what prompts show, each distinct unit through the tower once.
 
     Args:
         model: Holds the frozen tower and projector.
@@ -121,8 +135,11 @@ class VisionFeatures:
         self._files = files
         self._kept: OrderedDict[str, Tensor] = OrderedDict()
         self._num_bytes = 0
+        self._names: OrderedDict[str, list[str]] = OrderedDict()
         self.num_encoded = 0
-        """Clips that went through the tower so far."""
+        """Units (frames, pictures, sounds) that went through the tower so far."""
+        self.num_runs = 0
+        """In how many runs of it."""
 
     def begin_step(self) -> None:
         """Forget the last step's features, unless they are to be kept across steps."""
@@ -132,19 +149,32 @@ class VisionFeatures:
 
     def of(self, rows: Sequence[Row]) -> list[Tensor]:
         """[M, H] for each row that shows something, in order, without gradient."""
-        found: dict[str, Tensor] = {}
-        keys = []
-        for row in rows:
-            if not row.prompt.media:
-                continue
-            key = row.prompt.media_key or tensors_hash(sorted(row.prompt.media.items()))
-            keys.append(key)
-            if key not in found:
-                features = self._recall(key)
-                if features is None:
-                    features = self._encode(key, row.prompt)
-                found[key] = features.to(row.prompt.input_ids.device)
-        return [found[key] for key in keys]
+        prompts = [row.prompt for row in rows if row.prompt.media]
+        names: list[list[str]] = []
+        units: dict[str, Mapping[str, Tensor]] = {}
+        for prompt in prompts:
+            parts = self._family.split_media(prompt.media)
+            names.append(self._names_of(prompt, parts))
+            units |= zip(names[-1], parts, strict=True)
+        recalled = {name: self._recall(name) for name in units}
+        found = {name: kept for name, kept in recalled.items() if kept is not None}
+        found |= self._encode({name: units[name] for name in units if name not in found})
+        found = {name: kept.to(rows[0].prompt.input_ids.device) for name, kept in found.items()}
+        return [
+            self._family.join_features(prompt.media, [found[name] for name in own])
+            for prompt, own in zip(prompts, names, strict=True)
+        ]
+
+    def _names_of(self, prompt: EncodedPrompt, parts: Iterable[Mapping[str, Tensor]]) -> list[str]:
+        """What the units are known by; where the prompt's media have a name, hashed once."""
+        known = self._names.pop(prompt.media_key, None)
+        if known is None:
+            known = [tensors_hash(sorted(part.items())) for part in parts]
+        if prompt.media_key:
+            self._names[prompt.media_key] = known
+            while len(self._names) > _NAMED_PROMPTS:
+                self._names.popitem(last=False)
+        return known
 
     def _recall(self, key: str) -> Tensor | None:
         if key in self._kept:
@@ -156,20 +186,42 @@ class VisionFeatures:
         return features
 
     @torch.no_grad()
-    def _encode(self, key: str, prompt: EncodedPrompt) -> Tensor:
-        media = self._family.join_media([prompt.media])
-        features = self._family.media_embeds(base_model(self._model), media)
-        self.num_encoded += 1
-        if self._files:
-            self._files.put(key, features)
-        self._keep(key, features.cpu() if self._across_steps else features)
-        return features
+    def _encode(self, units: Mapping[str, Mapping[str, Tensor]]) -> dict[str, Tensor]:
+        """[m, H] of each unit that is not there yet, those of one form in common runs."""
+        alike: dict[tuple[Any, ...], list[str]] = defaultdict(list)
+        for name, unit in units.items():
+            alike[_form(unit)].append(name)
+        runs = [
+            names[start : start + _UNITS_PER_RUN]
+            for names in alike.values()
+            for start in range(0, len(names), _UNITS_PER_RUN)
+        ]
+        found: dict[str, Tensor] = {}
+        for names in runs:
+            media = self._family.join_media([units[name] for name in names])
+            features = self._family.media_embeds(base_model(self._model), media)
+            self.num_runs += 1
+            self.num_encoded += len(names)
+            # a copy each: a view would keep all units of the run as long as one of them
+            copies = [part.clone() for part in torch.unflatten(features, 0, (len(names), -1))]
+            found |= zip(names, copies, strict=True)
+        for name, features in found.items():
+            if self._files:
+                self._files.put(name, features)
+            self._keep(name, features.cpu() if self._across_steps else features)
+        return found
 
     def _keep(self, key: str, features: Tensor) -> None:
         self._kept[key] = features
         self._num_bytes += features.nbytes
         while self._num_bytes > self._max_bytes:
             self._num_bytes -= self._kept.popitem(last=False)[1].nbytes
+
+
+def _form(unit: Mapping[str, Tensor]) -> tuple[Any, ...]:
+    """Equal for units with equally many tokens: shapes of pixels and spectra, numbers of sizes."""
+    numbers = {n: v.flatten().tolist() for n, v in unit.items() if not v.is_floating_point()}
+    return tuple((n, v.shape, tuple(numbers.get(n, ()))) for n, v in sorted(unit.items()))
 
 
 def shared_features(
@@ -181,6 +233,7 @@ def shared_features(
     max_bytes: int,
     plain_layout: bool,
     with_dropout: bool,
+    bf16: bool,
 ) -> VisionFeatures | None:
     """Features that may be shared, or None where every pass has to compute its own.
 
@@ -192,6 +245,7 @@ def shared_features(
         max_bytes: Of features in memory.
         plain_layout: The forward pass is transformers' own, which reads pixels.
         with_dropout: The tower draws anew at every pass.
+        bf16: It computes in bfloat16, whatever its weights are.
 
     Raises:
         ConfigError: Features are to be kept across steps, but change from step to step.
@@ -216,7 +270,9 @@ def shared_features(
                 f"trainer.vision_cache: none"
             )
         return None
-    files = FeatureFiles(_tower_folder(base, tower, processor)) if keep == "disk" else None
+    files = (
+        FeatureFiles(_tower_folder(base, tower, processor, bf16=bf16)) if keep == "disk" else None
+    )
     return VisionFeatures(
         model, family, max_bytes=max_bytes, across_steps=keep != "none", files=files
     )
@@ -268,11 +324,14 @@ def _settings(base: PreTrainedModel) -> dict[str, Any]:
     return {name: value for name, value in settings.items() if name not in _NOT_OF_TOWERS}
 
 
-def _tower_folder(base: PreTrainedModel, tower: dict[str, nn.Parameter], processor: Any) -> Path:
+def _tower_folder(
+    base: PreTrainedModel, tower: dict[str, nn.Parameter], processor: Any, *, bf16: bool
+) -> Path:
     parts = {
         "weights": tensors_hash(sorted(tower.items())),
         "config": {k: v for k, v in base.config.to_diff_dict().items() if k != "text_config"},
         "processor": processor_fingerprint(processor),
+        "bf16": bf16,
         "device": next(iter(tower.values())).device.type,
         "versions": {name: version(name) for name in ("torch", "transformers")},
     }

@@ -42,7 +42,7 @@ def test_clips_are_films_with_animals_at_their_times(root: Path) -> None:
 
 def test_questions_agree_with_the_clues_and_are_scored(root: Path) -> None:
     for form in ("short", "long"):
-        samples = list(animals.read("test", root=root, num_samples=36, form=form))  # type: ignore[arg-type]  # the loop's type is str
+        samples = list(animals.read("test", root=root, num_samples=36, form=form))
         assert len({sample.id for sample in samples}) == 36
         for sample in samples:
             known = sample.metadata

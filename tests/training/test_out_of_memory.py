@@ -10,7 +10,7 @@ from mmalign.errors import TrainingMemoryError
 from mmalign.media import FrameSampling
 from mmalign.models.families import family_of
 from mmalign.objectives import parse_objective
-from mmalign.records import PreferencePair
+from mmalign.records import PreferencePair, labelled_of
 from mmalign.training import LoraSettings, TrainerConfig
 from mmalign.training.checkpoints import begin_run
 from mmalign.training.examples import Encoder, Example, ExampleDataset
@@ -19,6 +19,7 @@ from mmalign.training.plan import count_tokens
 from mmalign.training.preference import PreferenceTrainer
 from mmalign.training.reference import make_reference
 from mmalign.training.run import with_adapter
+from mmalign.training.unpaired import UnpairedTrainer
 
 PETABYTE = 2**50
 
@@ -120,4 +121,34 @@ def test_a_training_step_that_fails_tells(
         reference=make_reference(policy, encoder.family, "auto", dtype=torch.float32),
     )
     with pytest.raises(TrainingMemoryError, match=r"a micro-batch of 1 records: .* media, "):
+        loop.train()
+
+
+class _GreedyPoint(UnpairedTrainer):
+    """Asks for more than there is where the reference point is taken, without gradient."""
+
+    def score_branches(self, rows: Any) -> Any:
+        if not torch.is_grad_enabled():
+            torch.empty(PETABYTE, dtype=torch.uint8)
+        return super().score_branches(rows)
+
+
+def test_a_reference_point_that_fails_tells(
+    model_dir: Path, pairs: list[PreferencePair], encoder: Encoder, tmp_path: Path
+) -> None:
+    model, processor = encoder.family.load(str(model_dir), dtype=torch.float32, device="cpu")
+    policy = with_adapter(model, encoder.family, LoraSettings(lora_r=2, lora_alpha=4))
+    begin_run(tmp_path, {})
+    loop = _GreedyPoint(
+        policy,
+        encoder.family,
+        processor,
+        ExampleDataset([side for pair in pairs for side in labelled_of(pair)], encoder.labelled),
+        TrainerConfig(max_steps=1, per_device_train_batch_size=2),
+        tmp_path,
+        {},
+        objective=parse_objective({"name": "kto"}),
+        reference=make_reference(policy, encoder.family, "auto", dtype=torch.float32),
+    )
+    with pytest.raises(TrainingMemoryError, match=r"a micro-batch of 2 records: .* media, "):
         loop.train()

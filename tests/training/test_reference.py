@@ -13,7 +13,7 @@ from mmalign.records import PreferencePair
 from mmalign.training import LoraSettings
 from mmalign.training.examples import Encoder
 from mmalign.training.forward import completion_hidden
-from mmalign.training.reference import make_reference
+from mmalign.training.reference import Reference, make_reference
 from mmalign.training.run import with_adapter
 
 
@@ -65,3 +65,23 @@ def test_an_adapter_on_the_vocabulary_head_is_no_reference_when_switched_off(
     with pytest.raises(ConfigError, match="holds the vocabulary head"):
         make_reference(policy, family, "auto", dtype=torch.float32)
     make_reference(policy, family, "copy", dtype=torch.float32)
+
+
+def test_a_reference_that_could_be_trained_is_refused(model_dir: Path) -> None:
+    family = family_of(str(model_dir))
+    model, _ = family.load(str(model_dir), dtype=torch.float32, device="cpu")
+    with pytest.raises(ConfigError, match="the reference is trainable"):
+        Reference(model, family, adapter_off=False)
+    assert Reference(model.requires_grad_(False), family, adapter_off=False)
+
+
+def test_a_reference_with_another_vocabulary_is_refused(model_dir: Path, tmp_path: Path) -> None:
+    family, policy, processor = policy_of(model_dir)
+    other = tmp_path / "other"
+    family.load(str(model_dir), dtype=torch.float32, device="cpu")[0].save_pretrained(other)
+    processor.save_pretrained(other)
+    make_reference(policy, family, str(other), dtype=torch.float32)
+    processor.tokenizer.add_tokens(["theremin"])
+    processor.save_pretrained(other)
+    with pytest.raises(ConfigError, match=r"another vocabulary than the policy .*theremin"):
+        make_reference(policy, family, str(other), dtype=torch.float32)

@@ -5,6 +5,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from mmalign.training import LoraSettings, TrainerConfig, train
 from mmalign.training.examples import Encoder
 from mmalign.training.forward import Row
 from mmalign.training.stored_reference import ReferenceStore, row_key
+from mmalign.training.vision_cache import FeatureFiles
 
 LORA = LoraSettings(lora_r=4, lora_alpha=8)
 DPO = {"name": "dpo", "beta": 0.5}
@@ -208,6 +210,19 @@ def test_a_damaged_file_is_computed_again(tmp_path: Path, caplog: pytest.LogCapt
     assert (row(5) in again) + (row(6) in again) == 1
     assert "damaged file dropped" in caplog.text
     assert list(tmp_path.glob("*.safetensors")) == [second]
+
+
+@pytest.mark.parametrize("kept_by", [lambda folder: ReferenceStore(folder, {}), FeatureFiles])
+def test_what_a_killed_writer_left_is_swept(
+    kept_by: Callable[[Path], object], tmp_path: Path
+) -> None:
+    old, young = tmp_path / "old.partial", tmp_path / "young.partial"
+    for path in (old, young):
+        path.write_bytes(b"half a file")
+    os.utime(old, (0, 0))
+    kept_by(tmp_path)
+    assert not old.exists()
+    assert young.exists()  # somebody may be writing it
 
 
 WRITER = """

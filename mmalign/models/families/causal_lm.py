@@ -110,6 +110,20 @@ class CausalLM:
         assert isinstance(weight, Tensor)
         return weight.new_empty(0, weight.shape[1])
 
+    def split_media(self, media: Mapping[str, Tensor]) -> list[dict[str, Tensor]]:
+        """None."""
+        del media
+        return []
+
+    def join_features(self, media: Mapping[str, Tensor], units: Sequence[Tensor]) -> Tensor:
+        """Refused: there are no media.
+
+        Raises:
+            CapabilityError: Always.
+        """
+        del media, units
+        raise CapabilityError("a text model has no features of media; choose one that sees")
+
     def embed_tokens(self, model: PreTrainedModel) -> nn.Module:
         """The token embedding."""
         module: nn.Module = bare_model(model).get_input_embeddings()

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from itertools import chain, islice
 from typing import Any
 
 import torch
@@ -18,6 +19,7 @@ from mmalign.models.families.vision import (
     in_order,
     join_orders,
     process_media,
+    sequenced,
 )
 from mmalign.models.families.vision_family import VisionFamily
 
@@ -26,6 +28,8 @@ __all__ = ["LlavaOnevision"]
 _NUM_FRAMES = "num_frames"
 """Key of the media mapping: [N] frames of each clip, where those of a batch differ; shorter clips
 are then padded behind. No argument of the model's forward."""
+_ONE_TILE = 2
+"""`batch_num_images` of any picture that is not alone in its prompt: it is not cut into tiles."""
 
 
 class LlavaOnevision(VisionFamily):
@@ -82,6 +86,33 @@ class LlavaOnevision(VisionFamily):
         if not images and not in_sequence:
             return self.no_features(model)
         return in_order(images, in_sequence, media.get(MEDIA_ORDER))
+
+    def split_media(self, media: Mapping[str, Tensor]) -> list[dict[str, Tensor]]:
+        """Frames, and pictures with all their tiles, between which line ends are set."""
+        sizes = media.get("image_sizes", torch.empty(0, 2))
+        pictures = [
+            [
+                {
+                    "pixel_values": media["pixel_values"][place : place + 1],
+                    "image_sizes": sizes[place : place + 1],
+                    "batch_num_images": sizes.new_tensor([1 if len(sizes) == 1 else _ONE_TILE]),
+                }
+            ]
+            for place in range(len(sizes))
+        ]
+        clips = [[{"pixel_values_videos": f[None, None]} for f in clip] for clip in _clips(media)]
+        return list(chain.from_iterable(sequenced(pictures, clips, media.get(MEDIA_ORDER))))
+
+    def join_features(self, media: Mapping[str, Tensor], units: Sequence[Tensor]) -> Tensor:
+        """[M, H]: of the line end behind every frame, the one behind the clip stays."""
+        pictures = [1] * len(media.get("image_sizes", ()))
+        clips = [len(clip) for clip in _clips(media)]
+        queue = iter(units)
+        parts: list[Tensor] = []
+        for num_units in sequenced(pictures, clips, media.get(MEDIA_ORDER)):
+            *before, last = islice(queue, num_units)
+            parts += [*(frame[:-1] for frame in before), last]
+        return torch.cat(parts)
 
     def media_token_count(
         self, processor: Any, kind: str, *, num_frames: int, height: int, width: int

@@ -166,6 +166,23 @@ class ModelFamily(Protocol):
         """
         ...
 
+    def split_media(self, media: Mapping[str, Tensor]) -> list[dict[str, Tensor]]:
+        """The units of one prompt's media: parts that see nothing of each other in the tower.
+
+        A frame, what a tower merges of several frames, a tile, a picture, a sound; each of the
+        form of a prompt's media, in token order.
+        """
+        ...
+
+    def join_features(self, media: Mapping[str, Tensor], units: Sequence[Tensor]) -> Tensor:
+        """[M, H] of one prompt's media, as `media_embeds` gives them, from those of its units.
+
+        Args:
+            media: Of the prompt.
+            units: What `media_embeds` gives of each part in `split_media`, in order.
+        """
+        ...
+
     def embed_tokens(self, model: PreTrainedModel) -> nn.Module:
         """The token embedding."""
         ...

@@ -17,7 +17,13 @@ from mmalign.media import VideoClip
 from mmalign.models.families.loading import bare_model
 from mmalign.models.families.protocol import DecodedMedia, EncodedPrompt, PreparedMedia
 from mmalign.models.families.qwen2_5_vl import Qwen25VL
-from mmalign.models.families.sound import FEATURE_MASK, FEATURES, join_sounds, sound_token_count
+from mmalign.models.families.sound import (
+    FEATURE_MASK,
+    FEATURES,
+    join_sounds,
+    sound_token_count,
+    split_sounds,
+)
 from mmalign.models.families.vision import AUDIO, IMAGE, VIDEO, sampled_fps
 
 __all__ = ["Qwen25Omni"]
@@ -100,6 +106,13 @@ class Qwen25Omni(Qwen25VL):
             media[FEATURE_MASK].sum(-1)
         )
         return list(torch.split(states, num_tokens.tolist()))
+
+    def split_sounds(self, media: Mapping[str, Tensor]) -> list[dict[str, Tensor]]:
+        """Each sound without the padding that longer ones beside it asked for."""
+        return [
+            {key: value[..., : int(sound[FEATURE_MASK].sum())] for key, value in sound.items()}
+            for sound in split_sounds(media)
+        ]
 
     def media_token_count(
         self, processor: Any, kind: str, *, num_frames: int, height: int, width: int

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from itertools import chain
 from typing import Any
 
 import torch
@@ -18,6 +19,7 @@ from mmalign.models.families.vision import (
     in_order,
     join_orders,
     process_media,
+    sequenced,
 )
 from mmalign.models.families.vision_family import VisionFamily
 
@@ -111,6 +113,21 @@ class Qwen25VL(VisionFamily):
         del model, media
         return ()
 
+    def split_media(self, media: Mapping[str, Tensor]) -> list[dict[str, Tensor]]:
+        """Pictures, sounds, and the steps of each clip's grid: the tower attends within a step."""
+        found = sequenced(
+            _grid_steps(media, "pixel_values", "image_grid_thw"),
+            _grid_steps(media, "pixel_values_videos", "video_grid_thw"),
+            media.get(MEDIA_ORDER),
+            sounds=[[sound] for sound in self.split_sounds(media)],
+        )
+        return list(chain.from_iterable(found))
+
+    def split_sounds(self, media: Mapping[str, Tensor]) -> list[dict[str, Tensor]]:
+        """Each sound as media of its own; none here."""
+        del media
+        return []
+
     def media_token_count(
         self, processor: Any, kind: str, *, num_frames: int, height: int, width: int
     ) -> int:
@@ -131,6 +148,20 @@ class Qwen25VL(VisionFamily):
             height, width, factor, min_pixels=size["shortest_edge"], max_pixels=most
         )
         return int(grid_t * (resized[0] // factor) * (resized[1] // factor))
+
+
+def _grid_steps(
+    media: Mapping[str, Tensor], patches: str, grids: str
+) -> list[list[dict[str, Tensor]]]:
+    """For each picture or clip, the steps of its grid in time as media of their own."""
+    found, start = [], 0
+    for num_steps, height, width in media.get(grids, torch.empty(0, 3)).tolist():
+        grid = media[grids].new_tensor([[1, height, width]])
+        end = start + num_steps * height * width
+        steps = torch.split(media[patches][start:end], height * width)
+        found.append([{patches: step, grids: grid} for step in steps])
+        start = end
+    return found
 
 
 def _capped(processor: Any) -> bool:

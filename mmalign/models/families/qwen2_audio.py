@@ -12,7 +12,12 @@ from transformers.masking_utils import create_bidirectional_mask
 from mmalign.errors import CapabilityError
 from mmalign.models.families.loading import bare_model
 from mmalign.models.families.protocol import DecodedMedia, PreparedMedia
-from mmalign.models.families.sound import FEATURE_MASK, FEATURES, sound_token_count
+from mmalign.models.families.sound import (
+    FEATURE_MASK,
+    FEATURES,
+    sound_token_count,
+    split_sounds,
+)
 from mmalign.models.families.vision import process_media
 from mmalign.models.families.vision_family import VisionFamily
 
@@ -63,6 +68,10 @@ class Qwen2Audio(VisionFamily):
         return torch.cat(
             [sound[:count] for sound, count in zip(states, num_tokens.tolist(), strict=True)]
         )
+
+    def split_media(self, media: Mapping[str, Tensor]) -> list[dict[str, Tensor]]:
+        """Sounds."""
+        return split_sounds(media)
 
     def media_token_count(
         self, processor: Any, kind: str, *, num_frames: int, height: int, width: int

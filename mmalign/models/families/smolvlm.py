@@ -73,6 +73,12 @@ class SmolVLM(VisionFamily):
         found = inner.get_image_features(media["pixel_values"], return_dict=True).pooler_output
         return torch.cat(list(found))
 
+    def split_media(self, media: Mapping[str, Tensor]) -> list[dict[str, Tensor]]:
+        """Frames and tiles, which are all the same to the tower."""
+        if "pixel_values" not in media:
+            return []
+        return [{"pixel_values": tile} for tile in torch.split(media["pixel_values"], 1, dim=1)]
+
     def media_token_count(
         self, processor: Any, kind: str, *, num_frames: int, height: int, width: int
     ) -> int:

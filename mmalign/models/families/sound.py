@@ -17,6 +17,7 @@ __all__ = [
     "join_sounds",
     "sound_rate_hz",
     "sound_token_count",
+    "split_sounds",
     "waveforms",
 ]
 
@@ -80,6 +81,14 @@ def sound_token_count(processor: Any, num_samples: int) -> int:
             f"of the model; give its reference a longer range, or drop the record"
         )
     return int(num_tokens)
+
+
+def split_sounds(media: Mapping[str, Tensor]) -> list[dict[str, Tensor]]:
+    """Each sound of one prompt as media of its own, as long as it came."""
+    return [
+        {key: media[key][place : place + 1] for key in (FEATURES, FEATURE_MASK)}
+        for place in range(len(media.get(FEATURES, ())))
+    ]
 
 
 def join_sounds(media: Sequence[Mapping[str, Tensor]]) -> list[dict[str, Tensor]]:

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -30,8 +30,10 @@ __all__ = [
     "placeholders",
     "process_media",
     "sampled_fps",
+    "sequenced",
 ]
 
+ItemT = TypeVar("ItemT")
 IMAGE, VIDEO, AUDIO = 1, 2, 3
 """Token types, as transformers' `mm_token_type_ids` number them."""
 
@@ -188,10 +190,21 @@ def in_order(
     sounds: Sequence[Tensor] = (),
 ) -> Tensor:
     """[M, H] features of media in prompt order, from those of each kind in their own order."""
+    return torch.cat(sequenced(images, videos, order, sounds=sounds))
+
+
+def sequenced(
+    images: Sequence[ItemT],
+    videos: Sequence[ItemT],
+    order: Tensor | None,
+    *,
+    sounds: Sequence[ItemT] = (),
+) -> list[ItemT]:
+    """What is known of each medium, in prompt order, from each kind in its own order."""
     if order is None:
-        return torch.cat([*images, *videos, *sounds])
+        return [*images, *videos, *sounds]
     queues = {IMAGE: iter(images), VIDEO: iter(videos), AUDIO: iter(sounds)}
-    return torch.cat([next(queues[kind]) for kind in order.tolist()])
+    return [next(queues[kind]) for kind in order.tolist()]
 
 
 def join_orders(media: Sequence[Mapping[str, Tensor]], counts: Mapping[str, int]) -> Tensor | None:

@@ -1,7 +1,7 @@
 """What the adapters of models with media towers before a text decoder share."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -83,6 +83,15 @@ class VisionFamily(ABC):
         """[1, P + R]: 0, 1, 2 ..."""
         del model
         return torch.arange(len(prompt.input_ids) + len(tail)).unsqueeze(0)
+
+    def split_media(self, media: Mapping[str, Tensor]) -> list[dict[str, Tensor]]:
+        """One unit: who says nothing else may have a tower in which all media see each other."""
+        return [dict(media)]
+
+    def join_features(self, media: Mapping[str, Tensor], units: Sequence[Tensor]) -> Tensor:
+        """[M, H]: one unit behind the other."""
+        del media
+        return torch.cat(list(units))
 
     def no_features(self, model: PreTrainedModel) -> Tensor:
         """[0, H], the features of no media."""

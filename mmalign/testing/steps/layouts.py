@@ -228,8 +228,8 @@ class Layouts:
                     output_dir=folder,
                     beta=BETA,
                     bf16=False,  # the weights say which precision
-                    gradient_checkpointing=lora,
-                    gradient_checkpointing_kwargs={"use_reentrant": False},
+                    activation_checkpointing=lora,
+                    activation_checkpointing_kwargs={"use_reentrant": False},
                     max_length=None,
                     report_to="none",
                     use_cpu=self.world.device.type == "cpu",

@@ -1,4 +1,4 @@
-"""What a step costs: time, memory, tokens, encoder runs, logits; and that it is the same step."""
+"""What a step costs: time, memory, tokens, frames encoded, logits; and that it is the same step."""
 
 import contextlib
 import json
@@ -36,7 +36,8 @@ class Inspection:
     tokens_forwarded: int
     """At the decoder's input, padding included, policy and reference together."""
     encoder_calls: float
-    """Clips that went through the tower: two answers in one call that each bring the clip are 2."""
+    """Frames (or patches) that went through the tower over those of the clip, in every layout alike
+    and in however many calls: two answers in one call that each bring the clip are 2."""
     logits_alive: int
     """Numbers in the largest product with the vocabulary head."""
     activation_bytes: int

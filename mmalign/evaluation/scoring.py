@@ -1,0 +1,118 @@
+"""Answers that were given before, scored by the metric that a recipe names."""
+
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from dataclasses import replace
+from typing import Any
+
+from mmalign.errors import ConfigError
+from mmalign.evaluation.ambiguity import ambiguity, judge_ambiguity
+from mmalign.evaluation.metrics import (
+    Metric,
+    Scores,
+    exact_match,
+    multiple_choice,
+    values_of,
+    videohallucer,
+)
+from mmalign.evaluation.music_avqa import music_avqa
+from mmalign.evaluation.predictions import Prediction
+from mmalign.evaluation.table import side_by_side
+from mmalign.evaluation.tempcompass import tempcompass
+from mmalign.models.protocol import ChatModel
+from mmalign.records import Sample
+
+__all__ = ["JUDGES", "METRICS", "require_judge", "score", "score_judged"]
+
+METRICS: dict[str, Metric] = {
+    "videohallucer": videohallucer,
+    "tempcompass": tempcompass,
+    "tvbench": multiple_choice,
+    "multiple_choice": multiple_choice,
+    "exact_match": exact_match,
+    "ambiguity": ambiguity,
+    "music_avqa": music_avqa,
+    "avqa": multiple_choice,
+}
+
+JUDGES: dict[str, Callable[[ChatModel, Sample, str], Awaitable[str]]] = {
+    "ambiguity": judge_ambiguity,
+}
+"""How a judge is asked about an answer, by the metric that scores its replies."""
+
+
+def score(
+    items: Sequence[Sample],
+    predictions: Iterable[Prediction],
+    *,
+    metric: str,
+    profile: str = "strict",
+    allow_missing: bool = False,
+) -> Scores:
+    """Score answers that were given before.
+
+    Raises:
+        ConfigError: There is no such metric or profile.
+        RecordError: An id comes twice, or an item lacks what the metric needs.
+        MissingPredictionsError: Some items have no prediction; names the first five.
+    """
+    return _metric(metric)(items, predictions, profile=profile, allow_missing=allow_missing)
+
+
+def score_judged(
+    items: Sequence[Sample],
+    predictions: Iterable[Prediction],
+    replies: Iterable[Prediction],
+    *,
+    metric: str,
+    beside: str | None = None,
+    profile: str = "strict",
+    allow_missing: bool = False,
+) -> Scores:
+    """Score a judge's replies about answers, and by another metric the answers themselves.
+
+    Raises:
+        ConfigError: There is no such metric or profile, or the two do not count the same units.
+        RecordError, MissingPredictionsError: As `score`.
+    """
+    settings: dict[str, Any] = {"profile": profile, "allow_missing": allow_missing}
+    judged = score(items, replies, metric=metric, **settings)
+    if beside is None:
+        return judged
+    other = score(items, predictions, metric=beside, **settings)
+    table = side_by_side(other.table, judged.table, f"evaluation.beside: {beside}")
+    values = values_of(table)
+    return replace(
+        judged,
+        metrics=values.metrics,
+        subsets=values.subsets,
+        counts=other.counts,
+        unparsed=judged.unparsed + other.unparsed,
+        table=table,
+    )
+
+
+def require_judge(metric: str, *, has_judge: bool, beside: str | None = None) -> None:
+    """Refuse a metric of a judge's replies without a judge, and a judge that nobody asks.
+
+    Raises:
+        ConfigError: Says which it is.
+    """
+    if metric in JUDGES and not has_judge:
+        raise ConfigError(
+            f"evaluation.metric: {metric} scores what a judge says of the answers; add "
+            f"evaluation.judge, a model"
+        )
+    if metric not in JUDGES and (has_judge or beside is not None):
+        raise ConfigError(
+            f"evaluation.metric: {metric} asks no judge, found evaluation.judge or "
+            f"evaluation.beside; leave them out or use {', '.join(JUDGES)}"
+        )
+
+
+def _metric(name: str) -> Metric:
+    try:
+        return METRICS[name]
+    except KeyError:
+        raise ConfigError(
+            f"there is no metric {name!r}; known metrics: {', '.join(METRICS)}"
+        ) from None
