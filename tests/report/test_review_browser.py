@@ -55,6 +55,7 @@ def url(run: Path, page: Page) -> Iterator[str]:
         page.errors.clear()
         page.requests.clear()
         yield whole.partition("?")[0]
+        page.open("about:blank", width=1280)  # nothing is being sent when the server ends
 
 
 def pairs(run: Path) -> list[PreferencePair]:
@@ -248,6 +249,7 @@ def test_an_agent_asks_here_and_goes_on_with_the_answer(page: Page, tmp_path: Pa
         page.write("It <fits>.")
         page.click(".question .free button")
         page.wait_for("document.querySelector('.given')?.innerText.includes('It <fits>.')")
+        page.open("about:blank", width=1280)
         assert build_with_a_person(tmp_path).num_pairs == 1
     with RunStore(tmp_path, read_only=True) as store:
         assert next(store.pairs()).lineage.votes == {

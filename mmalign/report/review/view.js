@@ -65,7 +65,9 @@
       if (!on) area.value = area.defaultValue;
       area.style.height = on ? `${area.scrollHeight + 4}px` : "";
     }
-    if (on) find(".side textarea").focus();
+    if (!on) return;
+    find(".side textarea").focus();
+    find(".side textarea").scrollIntoView({ block: "center" });
   };
   const save = () => {
     const texts = Object.fromEntries([...document.querySelectorAll(".side textarea")].map((area) => [area.name, area.value]));
