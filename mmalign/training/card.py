@@ -6,6 +6,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import transformers
 import yaml
 
 from mmalign.config import Config
@@ -34,7 +35,7 @@ def write_model_card(
     Args:
         output_dir: Gets the file.
         base_model: Folder or hub name that training began with.
-        model_class: Class of transformers that loads it.
+        model_class: Class of transformers, or of ours, that loads it.
         method: Name of the objective.
         settings: Of the objective.
         trainer: Optimiser and batches.
@@ -64,7 +65,8 @@ def _run_name(folder: Path) -> str:
 
 
 def _quick_start(base_model: str, model_class: str, *, with_adapter: bool) -> str:
-    lines = ["## Load it", "", "```python", f"from transformers import {model_class}"]
+    home = "transformers" if hasattr(transformers, model_class) else "mmalign.api"
+    lines = ["## Load it", "", "```python", f"from {home} import {model_class}"]
     if with_adapter:
         lines += [
             "from peft import PeftModel",

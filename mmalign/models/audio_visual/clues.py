@@ -9,7 +9,7 @@ aggregator knows the order of the tokens: what came first is told by the medium'
 they are kept.
 """
 
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -71,8 +71,6 @@ class CluePath(nn.Module):
     def __init__(self, config: ClueAggregatorConfig, hidden_size: int) -> None:
         super().__init__()
         qformer = config.qformer_config
-        assert not isinstance(qformer, dict)
-        assert qformer is not None
 
         def attention() -> nn.MultiheadAttention:
             return nn.MultiheadAttention(
@@ -85,7 +83,8 @@ class CluePath(nn.Module):
         self.dropout = nn.Dropout(config.dropout)
         self.to_qformer = nn.Linear(hidden_size, qformer.encoder_hidden_size)
         self.queries = nn.Parameter(torch.empty(1, config.num_queries, qformer.hidden_size))
-        self.qformer = Blip2QFormerModel._from_config(qformer)
+        build: Any = Blip2QFormerModel
+        self.qformer = build._from_config(qformer)
         self.to_text = nn.Linear(qformer.hidden_size, hidden_size)
         self.to_global = nn.Linear(hidden_size, hidden_size)
 

@@ -15,14 +15,14 @@ __all__ = ["AudioVisualConfig", "ClueAggregatorConfig"]
 
 
 @strict
-class ClueQFormerConfig(Blip2QFormerConfig):
+class ClueQFormerConfig(Blip2QFormerConfig):  # type: ignore[no-untyped-call]  # untyped there
     """A Q-former as CAT's: 4 layers of BLIP-2's 12."""
 
     num_hidden_layers: int = 4
 
 
 @strict
-class ClueAggregatorConfig(PreTrainedConfig):
+class ClueAggregatorConfig(PreTrainedConfig):  # type: ignore[no-untyped-call]  # untyped there
     """Sizes of the clue aggregator; its width is that of the text decoder.
 
     Source: CAT (Ye et al., 2024) and its released code: 4 heads, dropout 0.1, 32 queries, a
@@ -30,9 +30,9 @@ class ClueAggregatorConfig(PreTrainedConfig):
     """
 
     model_type = "clue_aggregator"
-    sub_configs_defaults = {"qformer_config": ClueQFormerConfig}
+    sub_configs_defaults = {"qformer_config": SubConfigSpec(config_class=ClueQFormerConfig)}
 
-    qformer_config: dict[str, Any] | PreTrainedConfig | None = None
+    qformer_config: Any = None
     """Of each of the two Q-formers; `encoder_hidden_size` is the width of what they look at."""
     num_queries: int = 32
     """Clue tokens of a clip, and of a sound."""
@@ -43,11 +43,12 @@ class ClueAggregatorConfig(PreTrainedConfig):
 
 
 @strict
-class AudioVisualConfig(PreTrainedConfig):
+class AudioVisualConfig(PreTrainedConfig):  # type: ignore[no-untyped-call]  # untyped there
     """Towers, text decoder, and how many tokens a frame and a second of sound take.
 
     `text_config` is that of any causal language model, `vision_config` that of a tower without a
-    class token (SigLIP, EfficientNet-lite), `audio_config` Whisper's.
+    class token (SigLIP, EfficientNet-lite), `audio_config` Whisper's; each is given as a config or
+    as a dictionary, and is a config afterwards.
     """
 
     model_type = "audio_visual"
@@ -58,14 +59,14 @@ class AudioVisualConfig(PreTrainedConfig):
             model_type="siglip_vision_model",
             init_kwargs={"vision_use_head": False},
         ),
-        "audio_config": WhisperConfig,
+        "audio_config": SubConfigSpec(config_class=WhisperConfig),
         "clue_aggregator": SubConfigSpec(config_class=ClueAggregatorConfig, optional=True),
     }
 
-    text_config: dict[str, Any] | PreTrainedConfig | None = None
-    vision_config: dict[str, Any] | PreTrainedConfig | None = None
-    audio_config: dict[str, Any] | PreTrainedConfig | None = None
-    clue_aggregator: dict[str, Any] | PreTrainedConfig | None = None
+    text_config: Any = None
+    vision_config: Any = None
+    audio_config: Any = None
+    clue_aggregator: Any = None
     video_token_id: int = 0
     audio_token_id: int = 1
     tokens_per_frame: int = 4
@@ -79,9 +80,9 @@ class AudioVisualConfig(PreTrainedConfig):
     @property
     def num_clue_tokens(self) -> int:
         """Tokens that the aggregator gives for a medium: its clues and the global one."""
-        return self.clue_aggregator.num_queries + 1 if self.clue_aggregator else 0  # type: ignore[union-attr]  # a config by now
+        return self.clue_aggregator.num_queries + 1 if self.clue_aggregator else 0
 
     @property
     def keep_media_tokens(self) -> bool:
         """Whether the decoder reads the tokens of a medium itself."""
-        return self.clue_aggregator is None or self.clue_aggregator.keep_media_tokens  # type: ignore[union-attr]
+        return self.clue_aggregator is None or bool(self.clue_aggregator.keep_media_tokens)

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -10,11 +10,7 @@ from torch.nn import functional as F
 from torch.nn.utils.rnn import pad_sequence
 from transformers import AutoModel, GenerationMixin, PreTrainedModel
 from transformers import initialization as init
-from transformers.modeling_outputs import (
-    BaseModelOutputWithPast,
-    BaseModelOutputWithPooling,
-    CausalLMOutputWithPast,
-)
+from transformers.modeling_outputs import BaseModelOutputWithPast, CausalLMOutputWithPast
 
 from mmalign.models.audio_visual.clues import ClueAggregator, CluePath
 from mmalign.models.audio_visual.configuration import AudioVisualConfig
@@ -33,6 +29,15 @@ MEDIA_ARGUMENTS = (
 """Arguments of the forward pass that hold media and what is asked about them."""
 
 
+class MediaFeatures(NamedTuple):
+    """What becomes of clips or of sounds; fields are called as in transformers."""
+
+    pooler_output: list[Tensor]
+    """[m, H] decoder inputs of each."""
+    last_hidden_state: Tensor
+    """[F, P, C] of frames, [N, S, C] of sounds: what the tower gave."""
+
+
 class Projector(nn.Module):
     """Two linear layers from a tower's width to the decoder's."""
 
@@ -47,13 +52,13 @@ class Projector(nn.Module):
         return projected
 
 
-class AudioVisualPreTrainedModel(PreTrainedModel):
+class AudioVisualPreTrainedModel(PreTrainedModel):  # type: ignore[no-untyped-call]  # untyped there
     """What transformers needs to know of the class."""
 
     config: AudioVisualConfig
     config_class = AudioVisualConfig
     base_model_prefix = "model"
-    input_modalities = ("video", "audio", "text")
+    input_modalities = ["video", "audio", "text"]
     supports_gradient_checkpointing = True
     _skip_keys_device_placement = ["past_key_values"]
     _supports_flash_attn = True
@@ -63,7 +68,7 @@ class AudioVisualPreTrainedModel(PreTrainedModel):
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
-        super()._init_weights(module)
+        super()._init_weights(module)  # type: ignore[no-untyped-call]  # untyped there
         if isinstance(module, CluePath):
             # not zero, as before BLIP-2's weights are read: equal queries would stay equal
             init.normal_(module.queries, std=self.config.initializer_range)
@@ -76,15 +81,17 @@ class AudioVisualModel(AudioVisualPreTrainedModel):
         super().__init__(config)
         text, vision, audio = config.text_config, config.vision_config, config.audio_config
         width: int = text.hidden_size
-        self.vision_tower = AutoModel.from_config(vision)
+        build: Any = AutoModel  # untyped there, as is SoundEncoder's base
+        build_encoder: Any = SoundEncoder
+        self.vision_tower = build.from_config(vision)
         self.video_projector = Projector(vision.hidden_size, width)
-        self.audio_tower = SoundEncoder._from_config(audio)
+        self.audio_tower = build_encoder._from_config(audio)
         self.audio_projector = Projector(audio.d_model, width)
         self.clue_aggregator = (
             ClueAggregator(config.clue_aggregator, width) if config.clue_aggregator else None
         )
-        self.language_model = AutoModel.from_config(text)
-        self.post_init()
+        self.language_model = build.from_config(text)
+        self.post_init()  # type: ignore[no-untyped-call]  # untyped there
 
     def get_video_features(
         self,
@@ -92,7 +99,7 @@ class AudioVisualModel(AudioVisualPreTrainedModel):
         video_num_frames: Tensor,
         video_question_ids: Tensor | None = None,
         **_: Any,
-    ) -> BaseModelOutputWithPooling:
+    ) -> MediaFeatures:
         """Decoder inputs of N clips; those of a frame depend on that frame only.
 
         Args:
@@ -102,18 +109,19 @@ class AudioVisualModel(AudioVisualPreTrainedModel):
                 the clue aggregator reads it.
 
         Returns:
-            `pooler_output` holds [m, H] for each clip, frame by frame, then its clues;
-            `last_hidden_state` what the tower gave.
+            [m, H] for each clip, frame by frame, then its clues; and what the tower gave.
         """
         tower = self.vision_tower
         states = tower(
             pixel_values_videos.to(tower.dtype), output_hidden_states=True, return_dict=True
         ).hidden_states[-1]
         frames = self._pool(self.video_projector(states))
-        clips = [clip.flatten(0, 1) for clip in frames.split(video_num_frames.tolist())]
-        return BaseModelOutputWithPooling(
+        clips = torch.split(frames, video_num_frames.tolist())
+        return MediaFeatures(
             last_hidden_state=states,
-            pooler_output=self._with_clues("video", clips, video_question_ids),
+            pooler_output=self._with_clues(
+                "video", [clip.flatten(0, 1) for clip in clips], video_question_ids
+            ),
         )
 
     def get_audio_features(
@@ -122,7 +130,7 @@ class AudioVisualModel(AudioVisualPreTrainedModel):
         feature_attention_mask: Tensor,
         audio_question_ids: Tensor | None = None,
         **_: Any,
-    ) -> BaseModelOutputWithPooling:
+    ) -> MediaFeatures:
         """Decoder inputs of N sounds, in the order of time.
 
         Steps at the end that do not fill a token are left out.
@@ -133,18 +141,18 @@ class AudioVisualModel(AudioVisualPreTrainedModel):
             audio_question_ids: [N, Q] what is asked about each, -1 behind shorter questions.
 
         Returns:
-            `pooler_output` holds [m, H] for each sound, then its clues; `last_hidden_state` what
-            the encoder gave.
+            [m, H] for each sound, then its clues; and what the encoder gave.
         """
         states = self.audio_tower(input_features, feature_attention_mask).last_hidden_state
         size = self.config.steps_per_token
         whole = states[:, : states.shape[1] // size * size]
-        tokens = self.audio_projector(whole.unflatten(1, (-1, size)).mean(2))
+        pooled = whole.reshape(len(whole), -1, size, whole.shape[-1]).mean(2)
+        tokens = self.audio_projector(pooled)
         num_steps = (feature_attention_mask.sum(-1) - 1) // 2 + 1
         sounds = [
             sound[:count] for sound, count in zip(tokens, (num_steps // size).tolist(), strict=True)
         ]
-        return BaseModelOutputWithPooling(
+        return MediaFeatures(
             last_hidden_state=states,
             pooler_output=self._with_clues("audio", sounds, audio_question_ids),
         )
@@ -227,7 +235,7 @@ class AudioVisualModel(AudioVisualPreTrainedModel):
     def _pool(self, states: Tensor) -> Tensor:
         """[F, tokens_per_frame, H] means over parts of the grid [F, patches, H]."""
         side, kept = math.isqrt(states.shape[1]), math.isqrt(self.config.tokens_per_frame)
-        grid = states.transpose(1, 2).unflatten(2, (side, side))
+        grid = states.transpose(1, 2).reshape(len(states), -1, side, side)
         return F.adaptive_avg_pool2d(grid, kept).flatten(2).transpose(1, 2)
 
     def _with_clues(
@@ -269,7 +277,9 @@ class AudioVisualModel(AudioVisualPreTrainedModel):
         return embeds.masked_scatter(is_medium[..., None], found.to(embeds))
 
 
-class AudioVisualForConditionalGeneration(AudioVisualPreTrainedModel, GenerationMixin):
+class AudioVisualForConditionalGeneration(  # type: ignore[no-untyped-call]  # untyped there
+    AudioVisualPreTrainedModel, GenerationMixin
+):
     """`AudioVisualModel` with its vocabulary head."""
 
     _tied_weights_keys = {"lm_head.weight": "model.language_model.embed_tokens.weight"}
@@ -280,19 +290,22 @@ class AudioVisualForConditionalGeneration(AudioVisualPreTrainedModel, Generation
         self.lm_head = nn.Linear(
             config.text_config.hidden_size, config.text_config.vocab_size, bias=False
         )
-        self.post_init()
+        self.post_init()  # type: ignore[no-untyped-call]  # untyped there
 
     def get_output_embeddings(self) -> nn.Module:
         """The vocabulary head."""
-        return self.lm_head
+        head: nn.Module = self.lm_head
+        return head
 
-    def get_video_features(self, *args: Any, **kwargs: Any) -> BaseModelOutputWithPooling:
+    def get_video_features(self, *args: Any, **kwargs: Any) -> MediaFeatures:
         """See `AudioVisualModel`."""
-        return self.model.get_video_features(*args, **kwargs)
+        found: MediaFeatures = self.model.get_video_features(*args, **kwargs)
+        return found
 
-    def get_audio_features(self, *args: Any, **kwargs: Any) -> BaseModelOutputWithPooling:
+    def get_audio_features(self, *args: Any, **kwargs: Any) -> MediaFeatures:
         """See `AudioVisualModel`."""
-        return self.model.get_audio_features(*args, **kwargs)
+        found: MediaFeatures = self.model.get_audio_features(*args, **kwargs)
+        return found
 
     def forward(
         self,
@@ -351,4 +364,4 @@ class AudioVisualForConditionalGeneration(AudioVisualPreTrainedModel, Generation
             input_ids = kwargs.pop("input_ids", inputs)
             kwargs["inputs_embeds"] = self.model.embed(input_ids, **media)
             inputs = input_ids
-        return super().generate(inputs, *args, **kwargs)
+        return super().generate(inputs, *args, **kwargs)  # type: ignore[misc]  # its own Protocol

@@ -1,6 +1,6 @@
 """Text, clips and sounds to ids, pixels and spectra of the audio-visual language model."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, Self
 
 import numpy as np
@@ -52,7 +52,9 @@ class AudioVisualProcessor(ProcessorMixin):
         self.steps_per_token = steps_per_token
         self.num_clue_tokens = num_clue_tokens
         self.keep_media_tokens = keep_media_tokens
-        super().__init__(tokenizer, video_processor, feature_extractor, chat_template=chat_template)
+        super().__init__(  # type: ignore[no-untyped-call]  # untyped there
+            tokenizer, video_processor, feature_extractor, chat_template=chat_template
+        )
 
     @classmethod
     def for_config(
@@ -108,9 +110,7 @@ class AudioVisualProcessor(ProcessorMixin):
         }
         return found, [self.replace_video_token(found, index) for index in range(len(frames))]
 
-    def _process_audio(
-        self, audio: Sequence[npt.NDArray[np.float32]], **kwargs: Any
-    ) -> tuple[dict[str, Tensor], list[str]]:
+    def _process_audio(self, audio: Any, **kwargs: Any) -> tuple[dict[str, Tensor], list[str]]:
         """Spectra as long as the longest sound, [N, mel, T], zeros behind the others."""
         spectra = [self._spectrum(sound, kwargs.get("sampling_rate")) for sound in audio]
         longest = max(spectrum.shape[1] for spectrum in spectra)

@@ -12,7 +12,7 @@ from transformers.models.whisper.modeling_whisper import WhisperEncoder
 __all__ = ["SoundEncoder"]
 
 
-class SoundEncoder(WhisperEncoder):
+class SoundEncoder(WhisperEncoder):  # type: ignore[no-untyped-call]  # untyped there
     """The layers, weights and positions of `WhisperEncoder`, on the sound's own length.
 
     Whisper pads every sound to 30 s with silence and attends to all of it. Here, as in newer
@@ -32,6 +32,7 @@ class SoundEncoder(WhisperEncoder):
         Args:
             input_features: [N, mel, T] log-mel frames of 10 ms.
             attention_mask: [N, T], 1 where a frame belongs to the sound; None: all do.
+            **kwargs: What the layers take.
 
         Raises:
             ValueError: There are more steps than positions.

@@ -2,13 +2,15 @@
 
 from typing import Any
 
-from transformers import AutoConfig, AutoModelForMultimodalLM, AutoProcessor
+from transformers import AutoConfig, AutoModel, AutoModelForMultimodalLM, AutoProcessor
 
 from mmalign.errors import ConfigError
 from mmalign.models.audio_visual import (
     AudioVisualConfig,
     AudioVisualForConditionalGeneration,
     AudioVisualProcessor,
+    EfficientNetLiteConfig,
+    EfficientNetLiteModel,
 )
 from mmalign.models.families.audio_visual import AudioVisual
 from mmalign.models.families.causal_lm import CausalLM
@@ -61,11 +63,15 @@ FAMILIES: dict[str, ModelFamily] = {
 }
 
 # A class that transformers does not ship is found by its Auto classes only once they know it.
+AutoConfig.register(EfficientNetLiteConfig.model_type, EfficientNetLiteConfig, exist_ok=True)
+AutoModel.register(EfficientNetLiteConfig, EfficientNetLiteModel, exist_ok=True)
 AutoConfig.register(AudioVisualConfig.model_type, AudioVisualConfig, exist_ok=True)
 AutoModelForMultimodalLM.register(
     AudioVisualConfig, AudioVisualForConditionalGeneration, exist_ok=True
 )
-AutoProcessor.register(AudioVisualConfig, AudioVisualProcessor, exist_ok=True)
+AutoProcessor.register(  # type: ignore[no-untyped-call]  # untyped there
+    AudioVisualConfig, AudioVisualProcessor, exist_ok=True
+)
 
 
 def family_for(model_type: Any) -> ModelFamily:
