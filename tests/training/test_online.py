@@ -165,6 +165,9 @@ def test_scoring_by_the_reference_gives_its_log_probabilities_of_the_loss(
     scorer = loops[0].models["reference"]
     assert isinstance(scorer, LiveModel)
     assert scorer.num_rows == 6 * (1 + 4)  # K + 1 prompts of each sample, and none for the loss
+    assert loops[0].vision is not None  # an adapter leaves the tower frozen
+    num_frames = 6 * SAMPLING.num_frames
+    assert loops[0].vision.num_encoded == 2 * num_frames  # of the clip and of its crop, no others
 
     loops.clear()
     fit(model_dir, samples, tmp_path / "policy", settings(), online(score_with="policy"))
