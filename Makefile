@@ -6,7 +6,8 @@ RUN := $(BIN)/python -m
 export HF_HUB_OFFLINE ?= 1
 export TOKENIZERS_PARALLELISM ?= false
 
-.PHONY: setup quickstart test test-slow test-gpu check bench links base-model proof-rrpo docs clean
+.PHONY: setup quickstart test test-slow test-gpu check bench links base-model bands-model proof-rrpo \
+  proof-pami-vdpo proof-cat docs clean
 
 setup: .venv/.done
 
@@ -51,8 +52,23 @@ base-model: setup
 	$(BIN)/mmalign eval configs/shapes_base_model_agree.yaml --arm after
 	for file in datasets/shapes/base_model/*; do cp runs/base-model-agree/train/$$(basename $$file) $$file; done
 
+# Trains datasets/bands/base_model anew: about half an hour on two cores.
+bands-model: setup
+	$(RUN) mmalign.datasets.bands.model runs/bands-model/start
+	$(BIN)/mmalign train configs/bands_base_model.yaml
+	$(BIN)/mmalign eval configs/bands_base_model.yaml --arm after
+	for file in config.json generation_config.json model.safetensors processor_config.json \
+	  tokenizer.json tokenizer_config.json chat_template.jinja; do \
+	  cp runs/bands-model/train/$$file datasets/bands/base_model/$$file; done
+
 proof-rrpo: setup
 	$(RUN) mmalign.pipeline.proof configs/proof_rrpo.yaml
+
+proof-pami-vdpo: setup
+	$(RUN) mmalign.pipeline.proof configs/proof_pami_vdpo.yaml
+
+proof-cat: setup
+	$(RUN) mmalign.pipeline.proof configs/proof_cat.yaml
 
 # Writes the tables of README.md and docs/ from code and tests.
 docs: setup

@@ -102,19 +102,8 @@ def train(
         ConfigError: No records, records too long, or the wrong number of processes.
         CheckpointError: The folder holds a run with other data, model or settings.
     """
-    if not records:
-        raise ConfigError(f"{output_dir}: there are no records to train on; look at the funnel")
     _require_launched_processes()
-    if trainer.reference_logps == "store":
-        refuse_unfit(objective, trainer, output_dir)
-    if trainer.online:
-        require_online(
-            agent,
-            unit=objective.objective.unit if objective else "sample",
-            stores_reference=trainer.reference_logps == "store",
-        )
-    else:
-        records = _units(records, objective)
+    records = _checked(records, output_dir, objective, trainer, agent)
     manifest = _manifest(model_name_or_path, records, objective, trainer, lora, media, agent)
     resume_from = begin_run(output_dir, manifest)
     if is_finished(output_dir):
@@ -132,26 +121,9 @@ def train(
         plan.save(output_dir / "plan.json")
         (console or Console()).print(plan_table(plan))
     dataset = _dataset(records, plan, encoder, trainer, objective)
-    loop: AlignmentTrainer
-    if agent is not None and trainer.online:
-        assert objective is not None  # require_online has seen it
-        loop = OnlineTrainer(
-            policy,
-            family,
-            processor,
-            SampleDataset(dataset.records, dataset.sizes or ()),
-            trainer,
-            output_dir=output_dir,
-            manifest=manifest,
-            objective=objective,
-            reference=_reference(policy, family, objective, trainer, dtype),
-            agent=agent,
-            encoder=encoder,
-        )
-    else:
-        loop = _make_trainer(
-            policy, family, processor, dataset, objective, trainer, output_dir, manifest, dtype
-        )
+    loop = _make_trainer(
+        policy, encoder, dataset, objective, trainer, output_dir, manifest, dtype, agent
+    )
     if isinstance(loop, ObjectiveTrainer) and trainer.reference_logps == "store":
         loop.reference = _stored_reference(
             loop, dataset, encoder, objective, model_name_or_path, output_dir, dtype
@@ -176,35 +148,61 @@ def train(
     return output_dir
 
 
+def _checked(
+    records: Sequence[TrainingRecord],
+    output_dir: Path,
+    objective: ChosenObjective | None,
+    trainer: TrainerConfig,
+    agent: OnlineAgent | None,
+) -> Sequence[TrainingRecord]:
+    """The records as they are learnt from, once the settings are known to fit each other."""
+    if not records:
+        raise ConfigError(f"{output_dir}: there are no records to train on; look at the funnel")
+    stores_reference = trainer.reference_logps == "store"
+    if stores_reference:
+        refuse_unfit(objective, trainer, output_dir)
+    if not trainer.online:
+        return _units(records, objective)
+    unit = objective.objective.unit if objective else "sample"
+    require_online(agent, unit=unit, stores_reference=stores_reference)
+    return records
+
+
 def _make_trainer(
     policy: nn.Module,
-    family: ModelFamily,
-    processor: Any,  # transformers' processors share no typed base
+    encoder: Encoder,
     dataset: ExampleDataset,
     objective: ChosenObjective | None,
     trainer: TrainerConfig,
     output_dir: Path,
     manifest: Mapping[str, Any],
     dtype: torch.dtype,
+    agent: OnlineAgent | None,
 ) -> AlignmentTrainer:
+    common: dict[str, Any] = {
+        "model": policy,
+        "family": encoder.family,
+        "processor": encoder.processor,
+        "dataset": dataset,
+        "config": trainer,
+        "output_dir": output_dir,
+        "manifest": manifest,
+    }
     if objective is None:
-        return SupervisedTrainer(policy, family, processor, dataset, trainer, output_dir, manifest)
+        return SupervisedTrainer(**common)
+    common |= {
+        "objective": objective,
+        "reference": _reference(policy, encoder.family, objective, trainer, dtype),
+    }
+    if agent is not None and trainer.online:
+        samples = SampleDataset(dataset.records, dataset.sizes or ())
+        return OnlineTrainer(**common | {"dataset": samples}, agent=agent, encoder=encoder)
     loops: dict[Unit, type[PreferenceTrainer | UnpairedTrainer | ListwiseTrainer]] = {
         "pair": PreferenceTrainer,
         "response": UnpairedTrainer,
         "list": ListwiseTrainer,
     }
-    return loops[objective.objective.unit](
-        policy,
-        family,
-        processor,
-        dataset,
-        trainer,
-        output_dir,
-        manifest,
-        objective=objective,
-        reference=_reference(policy, family, objective, trainer, dtype),
-    )
+    return loops[objective.objective.unit](**common)
 
 
 def _reference(
