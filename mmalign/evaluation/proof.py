@@ -36,6 +36,8 @@ class Proof(Record):
     metric: str
     higher_is_better: bool = True
     arms: dict[str, ArmResult]
+    also: dict[str, dict[str, ArmResult]] = {}
+    """Other metrics, each with all arms; no gate hangs on them."""
     differences: dict[str, dict[str, float]] = {}
     """`rrpo - base` and the like: value, low, high, share_above_zero."""
     notes: tuple[str, ...] = ()

@@ -78,6 +78,8 @@ class ProofConfig(Config):
     arms: dict[str, ArmConfig]
     gate: str
     """The arm that must lie above all others, the base model included."""
+    also: tuple[str, ...] = ()
+    """Other metrics of the evaluation that are reported, `accuracy` or `Audio/Counting/accuracy`."""
     target: str
     """The make target that reproduces the proof."""
     remarks: tuple[str, ...] = ()
@@ -205,10 +207,17 @@ def _write(
 ) -> Proof:
     metric = scores["base"][0].main
     tables = {name: [found.table for found in arm] for name, arm in scores.items()}
+    others = [name for name in tables if name != config.gate]
     differences: dict[str, Difference] = {
         f"{config.gate} - {other}": paired_bootstrap(tables[other], tables[config.gate], metric)
-        for other in tables
-        if other != config.gate
+        for other in others
+    }
+    further = {
+        f"{config.gate} - {other}, {name}": paired_bootstrap(
+            tables[other], tables[config.gate], name
+        )
+        for name in config.also
+        for other in others
     }
     arms = {name: arm_result(arm, metric) for name, arm in tables.items()}
     base = arms["base"]
@@ -219,6 +228,10 @@ def _write(
         seeds=config.seeds,
         metric=metric,
         arms=arms,
+        also={
+            name: {arm: arm_result(found, name) for arm, found in tables.items()}
+            for name in config.also
+        },
         notes=(
             *(_verdict(pair, difference) for pair, difference in differences.items()),
             *(f"{name} after search: {json.dumps(values)}" for name, values in winners.items()),
@@ -231,7 +244,7 @@ def _write(
     )
     docs = Path("docs")
     (docs / "proofs").mkdir(parents=True, exist_ok=True)
-    write_proof(docs / "proofs" / f"{config.name}.json", proof, differences)
+    write_proof(docs / "proofs" / f"{config.name}.json", proof, differences | further)
     write_page(docs)
     return proof
 
@@ -285,6 +298,12 @@ def _section(name: str, proof: Mapping[str, Any]) -> str:
         values = " | ".join(f"{value:.1f}" for value in result["values"])
         spread = f"{result['low']:.1f} to {result['high']:.1f}"
         lines.append(f"| {arm} | {values} | **{result['mean']:.1f}** | {spread} |")
+    if proof.get("also"):
+        lines += ["", "| also, mean (95 %) | " + " | ".join(proof["arms"]) + " |"]
+        lines += ["|---" * (len(proof["arms"]) + 1) + "|"]
+    for name, arms in proof.get("also", {}).items():
+        cells = (f"{a['mean']:.1f} ({a['low']:.1f} to {a['high']:.1f})" for a in arms.values())
+        lines.append(f"| {name} | " + " | ".join(cells) + " |")
     lines += ["", "| difference | points | 95 % |", "|---|---|---|"]
     for pair, gap in proof["differences"].items():
         lines.append(f"| {pair} | {gap['value']:+.1f} | {gap['low']:+.1f} to {gap['high']:+.1f} |")

@@ -28,6 +28,7 @@ def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
         "target": "make proof-tiny",
         "seeds": [0, 1, 2],
         "gate": "dpo",
+        "also": ["accuracy"],
         "validation": {**DATA, "num_samples": 3},
         "remarks": ["a remark"],
         "arms": {
@@ -72,9 +73,12 @@ def test_a_proof_is_searched_scored_once_and_written(
         gap = written["differences"][f"dpo - {other}"]
         assert gap["value"] == pytest.approx(proof.arms["dpo"].mean - proof.arms[other].mean)
         assert gap["low"] <= gap["value"] <= gap["high"]
+    assert written["also"]["accuracy"].keys() == proof.arms.keys()
+    assert "dpo - sft, accuracy" in written["differences"]
     page = (tmp_path / "docs" / "proofs.md").read_text()
     assert "| dpo - base | " in page
     assert "- a remark" in page
+    assert "| also, mean (95 %) | base | dpo | ipo | sft |" in page
     log = tmp_path / "runs" / "test_evaluations.jsonl"
     scored = [json.loads(line)[1:3] for line in log.read_text().splitlines()]
     arms = ("dpo", "ipo", "sft")

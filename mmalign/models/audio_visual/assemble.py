@@ -14,6 +14,7 @@ from transformers import (
     AutoTokenizer,
     LlavaOnevisionVideoProcessor,
     PreTrainedModel,
+    PreTrainedTokenizerFast,
     WhisperFeatureExtractor,
 )
 
@@ -87,7 +88,7 @@ def assemble(
     Raises:
         ConfigError: A part is not what it should be.
     """
-    tokenizer: Any = AutoTokenizer.from_pretrained(language)
+    tokenizer = _tokenizer_of(language)
     if not tokenizer.chat_template:
         raise ConfigError(f"{language}: the language model has no chat template; give one that has")
     tokenizer.add_special_tokens(
@@ -127,6 +128,19 @@ def assemble(
         chat_template=_FLATTEN_PARTS + tokenizer.chat_template,
     ).save_pretrained(out_dir)
     return Path(out_dir)
+
+
+def _tokenizer_of(language: str | Path) -> Any:
+    """The tokenizer as it was saved.
+
+    AutoTokenizer takes the class that is usual for the model's type where the saved one is the
+    general one, and builds that with rules of its own: words that it does not know vanish.
+    """
+    tokenizer: Any = AutoTokenizer.from_pretrained(language)
+    saved = PreTrainedTokenizerFast.from_pretrained(language)  # type: ignore[no-untyped-call]  # transformers
+    if tokenizer.backend_tokenizer.to_str() == saved.backend_tokenizer.to_str():
+        return tokenizer
+    return saved
 
 
 def efficientnet_lite_of(path: str | Path) -> EfficientNetLiteModel:
