@@ -65,7 +65,7 @@ def _run_name(folder: Path) -> str:
 
 
 def _quick_start(base_model: str, model_class: str, *, with_adapter: bool) -> str:
-    home = "transformers" if hasattr(transformers, model_class) else "mmalign.api"
+    home = "transformers" if hasattr(transformers, model_class) else "mmalign.models.audio_visual"
     lines = ["## Load it", "", "```python", f"from {home} import {model_class}"]
     if with_adapter:
         lines += [

@@ -447,7 +447,9 @@ def test_family_is_found_by_type_config_or_model(tiny: TinyModel) -> None:
 
 
 def test_unknown_family_lists_what_there_is() -> None:
-    with pytest.raises(ConfigError, match=r"'idefics3'; supported are llava_onevision, qwen2_5"):
+    with pytest.raises(
+        ConfigError, match=r"'idefics3'; supported are audio_visual, llava_onevision, "
+    ):
         family_for("idefics3")
 
 

@@ -142,5 +142,6 @@ def test_pairs_about_sound_are_planned_and_learnt(
     margins = [line["rewards/margins"] for line in lines if "loss" in line]
     assert margins[0] == pytest.approx(0.0, abs=1e-5)
     assert margins[-1] > 0.05
-    home = "mmalign.api" if tiny.family.name == "audio_visual" else "transformers"
+    ours = tiny.family.name == "audio_visual"
+    home = "mmalign.models.audio_visual" if ours else "transformers"
     assert f"from {home} import {type(tiny.model).__name__}" in (out / "README.md").read_text()

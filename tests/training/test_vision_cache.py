@@ -18,7 +18,11 @@ from mmalign.errors import ConfigError
 from mmalign.media import FrameSampling, VideoClip
 from mmalign.objectives import parse_objective
 from mmalign.records import MediaRef, PreferencePair, text_of, user
-from mmalign.testing.tiny_audio_models import tiny_qwen2_5_omni
+from mmalign.testing.tiny_audio_models import (
+    tiny_audio_visual,
+    tiny_clue_model,
+    tiny_qwen2_5_omni,
+)
 from mmalign.testing.tiny_models import (
     TinyModel,
     tiny_causal_lm,
@@ -335,6 +339,17 @@ def test_what_would_change_a_number_is_not_shared() -> None:
         shared(text, text.model, keep="memory")
     with pytest.raises(ConfigError, match="the plain layout reads pixels, found features"):
         completion_hidden(tiny.model, tiny.family, [], layout="plain", features=[])
+
+
+def test_clues_are_not_shared_between_questions() -> None:
+    tiny = tiny_clue_model()
+    freeze_vision(tiny.model, tiny.family)
+    assert shared(tiny, tiny.model) is None
+    with pytest.raises(ConfigError, match="makes of a clip depends on the question"):
+        shared(tiny, tiny.model, keep="memory")
+    plain = tiny_audio_visual()
+    freeze_vision(plain.model, plain.family)
+    assert shared(plain, plain.model) is not None
 
 
 def test_freezing_leaves_the_language_model() -> None:

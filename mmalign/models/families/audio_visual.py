@@ -3,6 +3,7 @@
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from itertools import chain
 from typing import Any
 
 import torch
@@ -27,6 +28,7 @@ from mmalign.models.families.vision import (
     in_order,
     join_orders,
     process_media,
+    sequenced,
 )
 from mmalign.models.families.vision_family import VisionFamily
 from mmalign.records import Message, TextPart
@@ -121,6 +123,25 @@ class AudioVisual(VisionFamily):
         if not clips and not sounds:
             return self.no_features(model)
         return in_order((), clips, media.get(MEDIA_ORDER), sounds=sounds)
+
+    def split_media(self, media: Mapping[str, Tensor]) -> list[dict[str, Tensor]]:
+        """Frames and sounds; all in one where clues are drawn from whole media."""
+        if any(key in media for key in _QUESTIONS.values()):
+            return super().split_media(media)
+        one = torch.ones(1, dtype=torch.int64)
+        clips: list[list[dict[str, Tensor]]] = []
+        if _FRAMES in media:
+            clips = [
+                [{_FRAMES: frame[None], _NUM_FRAMES: one} for frame in clip]
+                for clip in torch.split(media[_FRAMES], media[_NUM_FRAMES].tolist())
+            ]
+        sounds = []
+        for place in range(len(media.get(FEATURES, ()))):
+            mask = media[FEATURE_MASK][place, : int(media[FEATURE_MASK][place].sum())]
+            features = media[FEATURES][place, :, : len(mask)]
+            sounds.append([{FEATURES: features[None], FEATURE_MASK: mask[None]}])
+        found = sequenced((), clips, media.get(MEDIA_ORDER), sounds=sounds)
+        return list(chain.from_iterable(found))
 
     def media_token_count(
         self, processor: Any, kind: str, *, num_frames: int, height: int, width: int
