@@ -136,7 +136,8 @@ def methods_table() -> str:
     agents = {agent.name for agent in plugins.agents()}
     rows = []
     for name, entry in OBJECTIVES.items():
-        agent = f"`{entry.family}`" if entry.family == name and entry.family in agents else "any"
+        own = [agent for agent in agents if name == agent or name.startswith(f"{agent}_")]
+        agent = f"`{own[0]}`" if own else "any"
         rows.append((f"`{name}`", agent, entry.status, entry.source))
     return _table(("objective", "data agent", "status", "source"), rows)
 
