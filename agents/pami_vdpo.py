@@ -17,6 +17,7 @@ from langgraph.graph import END, START, StateGraph
 from langgraph.graph.state import CompiledStateGraph
 from langgraph.runtime import Runtime
 
+from mmalign.agents.clips import altered
 from mmalign.agents.pami_vdpo_config import PaMiVDPOConfig
 from mmalign.api import (
     CapabilityError,
@@ -28,9 +29,7 @@ from mmalign.api import (
     DroppedSample,
     Lineage,
     MediaOperation,
-    MediaPart,
     MediaRef,
-    Message,
     PreferencePair,
     Response,
     Sample,
@@ -103,7 +102,7 @@ async def augment(state: PaMiVDPOState, runtime: Runtime[PaMiVDPOContext]) -> di
         names = context.rng("augment/bag").sample(names, drawn)
     operations = [_operation(name, state, context) for name in names]
     differ = await _scorer(context).clips_differ(
-        sample.messages, [_altered(sample, item) for item in operations]
+        sample.messages, [altered(sample, item) for item in operations]
     )
     kept = [item for item, is_other in zip(operations, differ, strict=True) if is_other]
     if not kept:
@@ -121,7 +120,7 @@ async def close(state: PaMiVDPOState, runtime: Runtime[PaMiVDPOContext]) -> dict
     if context.config.tau_close == -1:
         return {"closeness": [None] * len(state["operations"])}
     found = await _scorer(context).clip_closeness(
-        sample.messages, [_altered(sample, item) for item in state["operations"]]
+        sample.messages, [altered(sample, item) for item in state["operations"]]
     )
     return {"closeness": list(found)}
 
@@ -135,7 +134,7 @@ async def far(state: PaMiVDPOState, runtime: Runtime[PaMiVDPOContext]) -> dict[s
         found = await _scorer(context).response_divergence(
             sample.messages,
             _answer(sample),
-            [_altered(sample, state["operations"][k]) for k in asked],
+            [altered(sample, state["operations"][k]) for k in asked],
             spans=_counted(sample, config),
             num_tokens=config.js_num_tokens if config.js_tokens == "first_n" else None,
         )
@@ -164,7 +163,7 @@ async def write_pair(state: PaMiVDPOState, runtime: Runtime[PaMiVDPOContext]) ->
     sample, context, choice = state["sample"], runtime.context, state["choice"]
     selected = state["operations"][choice.selected]
     answer = text_of(_answer(sample))
-    media = tuple(ref for message in _altered(sample, selected) for ref in message.media)
+    media = tuple(ref for message in altered(sample, selected) for ref in message.media)
     tags = {"augmentation": selected.name, "answer_type": _answer_type(sample)}
     pair = PreferencePair(
         sample_id=sample.id,
@@ -251,23 +250,6 @@ def _other_clip(sample: Sample, context: PaMiVDPOContext) -> MediaRef:
             "training (trainer.online) with batches of several clips, or take it out of the bag"
         )
     return context.rng("augment/swap").choice(clips)
-
-
-def _altered(sample: Sample, item: MediaOperation) -> tuple[Message, ...]:
-    """The prompt with the operation on each of its videos."""
-    return tuple(
-        message.model_copy(
-            update={
-                "content": tuple(
-                    MediaPart(media=part.media.then(item))
-                    if isinstance(part, MediaPart) and part.media.kind == "video"
-                    else part
-                    for part in message.content
-                )
-            }
-        )
-        for message in sample.messages
-    )
 
 
 def _answer(sample: Sample) -> str:

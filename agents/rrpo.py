@@ -25,6 +25,7 @@ from mmalign.agents.answers import (
     like_gold,
     same_skeleton,
 )
+from mmalign.agents.clips import altered
 from mmalign.agents.dialogue import load_prompts, prompt
 from mmalign.agents.rrpo_config import RRPOConfig
 from mmalign.agents.rrpo_replies import (
@@ -41,8 +42,6 @@ from mmalign.api import (
     DroppedSample,
     Lineage,
     MediaOperation,
-    MediaPart,
-    Message,
     PreferencePair,
     Response,
     Sample,
@@ -128,7 +127,7 @@ async def ask(state: RRPOState, runtime: Runtime[RRPOContext]) -> dict[str, obje
     )
     seed = context.draw_seed(f"ask/{state['attempt']}")
     (completion,) = await context.policy.generate(
-        _perturbed(state["sample"], state["operations"]), sampling=sampling, seed=seed
+        altered(state["sample"], *state["operations"]), sampling=sampling, seed=seed
     )
     drawn = {**sampling.model_dump(mode="json"), "seed": seed, "attempt": state["attempt"]}
     return {"response": completion.text.strip(), "sampling": drawn}
@@ -347,23 +346,6 @@ def _gold(state: RRPOState) -> str:
     gold = gold_answer(state["sample"])
     assert gold is not None  # `perturb` has dropped the others
     return gold
-
-
-def _perturbed(sample: Sample, operations: tuple[MediaOperation, ...]) -> tuple[Message, ...]:
-    """The prompt with the operations on each of its videos."""
-    return tuple(
-        message.model_copy(
-            update={
-                "content": tuple(
-                    MediaPart(media=part.media.then(*operations))
-                    if isinstance(part, MediaPart) and part.media.kind == "video"
-                    else part
-                    for part in message.content
-                )
-            }
-        )
-        for message in sample.messages
-    )
 
 
 def _asked_enough(
