@@ -24,7 +24,7 @@ def check_recipe(recipe: "RunConfig") -> None:
     from mmalign.evaluation import METRICS, require_judge
     from mmalign.objectives import parse_objective
     from mmalign.pipeline import call_reader
-    from mmalign.pipeline.stages import agent_settings, load_agent
+    from mmalign.pipeline.agents import agent_settings, load_agent
 
     if recipe.agent is not None:
         agent_settings(load_agent(recipe.agent), recipe.agent)

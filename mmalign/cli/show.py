@@ -113,7 +113,7 @@ def schema() -> None:
 
 def _graph(name: str) -> Any:  # a compiled LangGraph graph
     from mmalign.pipeline import Plugin, pipeline_graph, read_recipe
-    from mmalign.pipeline.stages import load_agent
+    from mmalign.pipeline.agents import load_agent
 
     if name.endswith((".yaml", ".yml")):
         return pipeline_graph(read_recipe(Path(name))).compile()

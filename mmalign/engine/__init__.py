@@ -6,7 +6,7 @@ from mmalign.engine.budget import BudgetConfig, Price
 from mmalign.engine.config import EngineConfig
 from mmalign.engine.context import Context, draw_seed
 from mmalign.engine.executor import Executor, LocalExecutor
-from mmalign.engine.export import export
+from mmalign.engine.export import agent_warnings, export
 from mmalign.engine.failures import failed_sample
 from mmalign.engine.funnel import Funnel, FunnelRow, funnel_of
 from mmalign.engine.interrupts import (
@@ -34,6 +34,7 @@ __all__ = [
     "Price",
     "RunStore",
     "WaitingSample",
+    "agent_warnings",
     "answer",
     "answers_given",
     "config_class",

@@ -3,15 +3,18 @@
 import contextlib
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from mmalign.engine.agent import AgentGraph, context_class
+from mmalign.engine.context import Context
 from mmalign.engine.database import store_errors
 from mmalign.engine.funnel import Funnel, funnel_of
 from mmalign.engine.reviews import reviewed_lines
 from mmalign.engine.store import RunStore
+from mmalign.records import PreferencePair
 
-__all__ = ["export"]
+__all__ = ["agent_warnings", "export"]
 
 
 def export(store: RunStore, folder: Path | None = None) -> Funnel:
@@ -36,6 +39,16 @@ def export(store: RunStore, folder: Path | None = None) -> Funnel:
         _replace(data / "dropped.jsonl", reviewed_lines(store, "dropped"))
         _replace(data / "funnel.json", [json.dumps(funnel.to_json(), indent=2)])
     return funnel
+
+
+def agent_warnings(graph: AgentGraph, store: RunStore) -> Sequence[str]:
+    """What the agent has to say about all that it has written, where it says anything."""
+    asked = context_class(graph)
+    if getattr(asked.warnings, "__func__", None) is getattr(Context.warnings, "__func__", None):
+        return ()
+    return asked.warnings(
+        [PreferencePair.model_validate_json(line) for line in reviewed_lines(store, "pairs")]
+    )
 
 
 def _replace(path: Path, lines: Iterable[str]) -> None:

@@ -9,13 +9,13 @@ from typing import Any
 import yaml
 from rich.console import Console
 
-from mmalign.config import Config, import_plugin, validate
+from mmalign.config import Config
 from mmalign.engine import (
     AgentGraph,
     Funnel,
     Manifest,
     RunStore,
-    config_class,
+    agent_warnings,
     export,
     run_agent,
     run_apart,
@@ -38,6 +38,7 @@ from mmalign.models.families import family_of, processor_of
 from mmalign.models.load import load_model
 from mmalign.models.protocol import ChatModel
 from mmalign.objectives import ChosenObjective, parse_objective
+from mmalign.pipeline.agents import agent_settings, load_agent, online_agent
 from mmalign.pipeline.config import Plugin, RunConfig, call_reader
 from mmalign.records import PreferencePair, Sample
 from mmalign.records.atomic import write_text
@@ -45,7 +46,6 @@ from mmalign.records.jsonl import read_jsonl
 from mmalign.records.spans import phrase_ids_of
 from mmalign.report import write_report
 from mmalign.report.pair import PairTokens
-from mmalign.training.online import OnlineAgent
 from mmalign.training.plan import percentiles, plan_table
 from mmalign.training.run import plan_training, train
 
@@ -54,13 +54,11 @@ DECIDES_PAIRS = ("seed", "media", "dataset", "agent", "models")
 
 __all__ = [
     "DECIDES_PAIRS",
-    "agent_settings",
     "arm_scores",
     "build_pairs",
     "claim_folder",
     "compare_arms",
     "evaluate_arm",
-    "load_agent",
     "make_report",
     "read_samples",
     "train_policy",
@@ -99,17 +97,6 @@ def read_samples(plugins: tuple[Plugin, ...]) -> Iterator[Sample]:
         yield from call_reader(plugin, f"dataset[{index}]" if len(plugins) > 1 else "dataset")
 
 
-def load_agent(plugin: Plugin) -> AgentGraph:
-    """The compiled graph that a recipe names."""
-    graph: AgentGraph = import_plugin(plugin.path)()
-    return graph
-
-
-def agent_settings(graph: AgentGraph, plugin: Plugin) -> Config:
-    """The agent's settings, validated by the class that its context names."""
-    return validate(config_class(graph), plugin.arguments, "agent")
-
-
 def build_pairs(config: RunConfig, console: Console) -> Funnel:
     """Run the agent over all samples and export the records.
 
@@ -140,7 +127,10 @@ def build_pairs(config: RunConfig, console: Console) -> Funnel:
             run_apart(_build(config, graph, settings, manifest, models, store, console))
         finally:
             funnel = export(store)
+        warnings = agent_warnings(graph, store)
     console.print(funnel.table())
+    for warning in warnings:
+        console.print(f"[yellow]{warning}[/yellow]")
     return funnel
 
 
@@ -191,21 +181,8 @@ def train_policy(config: RunConfig, console: Console) -> Path:
         media=config.media,
         cache=default_cache(),
         console=console,
-        agent=_online_agent(config) if config.trainer.online else None,
+        agent=online_agent(config) if config.trainer.online else None,
     )
-
-
-def _online_agent(config: RunConfig) -> OnlineAgent:
-    """The recipe's agent, for a trainer that builds its own pairs.
-
-    Raises:
-        ConfigError: There is none.
-    """
-    if config.agent is None:
-        raise ConfigError("trainer.online: true wants an agent that builds pairs; name one")
-    graph = load_agent(config.agent)
-    settings = agent_settings(graph, config.agent)
-    return OnlineAgent(graph, settings, config.agent.path, config.seed)
 
 
 def plan_policy(config: RunConfig, console: Console) -> dict[str, Any]:

@@ -21,9 +21,10 @@ from mmalign.engine import AgentGraph, context_class
 from mmalign.errors import ConfigError
 from mmalign.models.load import load_model
 from mmalign.models.protocol import ChatModel
+from mmalign.pipeline.agents import agent_settings, load_agent
 from mmalign.pipeline.config import RunConfig, read_recipe
 from mmalign.pipeline.graph import RunContext, pipeline_graph
-from mmalign.pipeline.stages import agent_settings, claim_folder, load_agent, read_samples
+from mmalign.pipeline.stages import claim_folder, read_samples
 from mmalign.records import Sample
 
 __all__ = ["AgentInput", "AgentState", "StagesState", "agent_graph", "run_graph"]

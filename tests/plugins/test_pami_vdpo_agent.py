@@ -4,6 +4,7 @@ import asyncio
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -21,6 +22,7 @@ from mmalign.api import (
     user,
 )
 from mmalign.config import validate
+from mmalign.engine import Manifest, RunStore, agent_warnings, run_agent_blocking
 from mmalign.engine.agent import walk
 from mmalign.testing.models import ScriptedModel
 
@@ -292,6 +294,21 @@ def test_thresholds_that_do_not_fit_the_bag_are_told() -> None:
     assert irrelevant.startswith("bag is prompt-irrelevant")
     assert "add spatial operators" in irrelevant
     assert not PaMiVDPOContext.warnings([])
+
+
+def test_a_build_ends_with_what_the_agent_has_to_say(tmp_path: Path) -> None:
+    samples = [sample().model_copy(update={"id": f"s{n}"}) for n in range(3)]
+    graph = build_graph()
+    with RunStore(tmp_path) as store:
+        run_agent_blocking(
+            graph,
+            samples,
+            store=store,
+            manifest=Manifest(agent="pami_vdpo", seed=0),
+            policy=Scorer(divergence={"crop": 0.001}),
+        )
+        (warning,) = agent_warnings(graph, store)
+    assert warning.startswith("bag is prompt-irrelevant: the mean weight of 3 pairs is 0.010")
 
 
 def test_a_weight_is_the_divergence_over_its_threshold() -> None:
