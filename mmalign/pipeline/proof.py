@@ -79,7 +79,7 @@ class ProofConfig(Config):
     gate: str
     """The arm that must lie above all others, the base model included."""
     also: tuple[str, ...] = ()
-    """Other metrics of the evaluation that are reported, `accuracy` or `Audio/Counting/accuracy`."""
+    """Other metrics of the evaluation that are reported, as `Audio/Counting/accuracy`."""
     target: str
     """The make target that reproduces the proof."""
     remarks: tuple[str, ...] = ()
