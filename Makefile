@@ -52,14 +52,15 @@ base-model: setup
 	$(BIN)/mmalign eval configs/shapes_base_model_agree.yaml --arm after
 	for file in datasets/shapes/base_model/*; do cp runs/base-model-agree/train/$$(basename $$file) $$file; done
 
-# Trains datasets/bands/base_model anew: about half an hour on two cores.
+# Trains datasets/bands/base_model anew: about forty minutes on two cores.
 bands-model: setup
 	$(RUN) mmalign.datasets.bands.model runs/bands-model/start
 	$(BIN)/mmalign train configs/bands_base_model.yaml
-	$(BIN)/mmalign eval configs/bands_base_model.yaml --arm after
+	$(BIN)/mmalign train configs/bands_base_model_questions.yaml
+	$(BIN)/mmalign eval configs/bands_base_model_questions.yaml --arm after
 	for file in config.json generation_config.json model.safetensors processor_config.json \
 	  tokenizer.json tokenizer_config.json chat_template.jinja; do \
-	  cp runs/bands-model/train/$$file datasets/bands/base_model/$$file; done
+	  cp runs/bands-model-questions/train/$$file datasets/bands/base_model/$$file; done
 
 proof-rrpo: setup
 	$(RUN) mmalign.pipeline.proof configs/proof_rrpo.yaml

@@ -22,6 +22,9 @@ class LoraSettings(Config):
     """Preference losses compare policy and reference, so 0 unless wished otherwise."""
     lora_target_modules: tuple[str, ...] | None = None
     """None: every linear layer of the language model, not the vision tower, projector or head."""
+    modules_to_save: tuple[str, ...] = ()
+    """Parts beside the text decoder (projectors, a clue aggregator) that are trained whole and
+    saved with the adapter; with the adapter switched off they are as they were."""
 
 
 class TrainerConfig(Config):

@@ -292,8 +292,8 @@ def freeze_vision(model: nn.Module, family: ModelFamily) -> None:
     adapted = [name for name, parameter in tower.items() if parameter.requires_grad]
     if isinstance(model, PeftModel) and adapted:
         raise ConfigError(
-            f"trainer.freeze_vision: lora.lora_target_modules put an adapter on {adapted[0]!r}; "
-            f"remove one of the two settings"
+            f"trainer.freeze_vision: lora.lora_target_modules or lora.modules_to_save trains "
+            f"{adapted[0]!r}; remove one of the two settings"
         )
     for parameter in tower.values():
         parameter.requires_grad_(False)

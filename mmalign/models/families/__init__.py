@@ -2,16 +2,9 @@
 
 from typing import Any
 
-from transformers import AutoConfig, AutoModel, AutoModelForMultimodalLM, AutoProcessor
+from transformers import AutoConfig, AutoProcessor
 
 from mmalign.errors import ConfigError
-from mmalign.models.audio_visual import (
-    AudioVisualConfig,
-    AudioVisualForConditionalGeneration,
-    AudioVisualProcessor,
-    EfficientNetLiteConfig,
-    EfficientNetLiteModel,
-)
 from mmalign.models.families.audio_visual import AudioVisual
 from mmalign.models.families.causal_lm import CausalLM
 from mmalign.models.families.llava_onevision import LlavaOnevision
@@ -61,18 +54,6 @@ FAMILIES: dict[str, ModelFamily] = {
     "audio_visual": AudioVisual(),
     "causal_lm": CausalLM(),
 }
-
-# A class that transformers does not ship is found by its Auto classes only once they know it.
-AutoConfig.register(EfficientNetLiteConfig.model_type, EfficientNetLiteConfig, exist_ok=True)
-AutoModel.register(EfficientNetLiteConfig, EfficientNetLiteModel, exist_ok=True)
-AutoConfig.register(AudioVisualConfig.model_type, AudioVisualConfig, exist_ok=True)
-AutoModelForMultimodalLM.register(
-    AudioVisualConfig, AudioVisualForConditionalGeneration, exist_ok=True
-)
-AutoProcessor.register(  # type: ignore[no-untyped-call]  # untyped there
-    AudioVisualConfig, AudioVisualProcessor, exist_ok=True
-)
-
 
 def family_for(model_type: Any) -> ModelFamily:
     """The family that serves a model.
