@@ -5,6 +5,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -248,6 +249,7 @@ def test_a_killed_writer_leaves_whole_entries_only(tmp_path: Path) -> None:
     )
     while len(list((tmp_path / "store").glob("*.safetensors"))) < 20:
         assert process.poll() is None
+        time.sleep(0.01)  # leave the processor to the writer
     process.send_signal(signal.SIGKILL)
     assert process.wait() == -signal.SIGKILL
     files = sorted((tmp_path / "store").glob("*.safetensors"))
