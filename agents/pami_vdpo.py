@@ -221,8 +221,9 @@ def _scorer(context: PaMiVDPOContext) -> ComparesClips:
     model = _judge(context)
     if not isinstance(model, ComparesClips):
         raise CapabilityError(
-            f"model {model.name!r} cannot compare clips, for it gives neither visual features nor "
-            f"whole distributions; load it into this process (backend: transformers)"
+            f"model {model.name!r} cannot compare clips, for it gives neither whole distributions "
+            f"nor visual features (which tau_close: -1 does without); load it into this process "
+            f"(backend: transformers)"
         )
     return model
 
