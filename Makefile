@@ -58,7 +58,7 @@ bands-model: setup
 	$(BIN)/mmalign train configs/bands_base_model.yaml
 	$(BIN)/mmalign train configs/bands_base_model_questions.yaml
 	$(BIN)/mmalign eval configs/bands_base_model_questions.yaml --arm after
-	for file in config.json generation_config.json model.safetensors processor_config.json \
+	for file in README.md config.json generation_config.json model.safetensors processor_config.json \
 	  tokenizer.json tokenizer_config.json chat_template.jinja; do \
 	  cp runs/bands-model-questions/train/$$file datasets/bands/base_model/$$file; done
 
