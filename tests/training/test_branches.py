@@ -12,13 +12,13 @@ from mmalign.models.families import family_of
 from mmalign.objectives import OBJECTIVES, Need, parse_objective
 from mmalign.records import PreferencePair
 from mmalign.training import LoraSettings, TrainerConfig
+from mmalign.training.adapters import with_adapter
 from mmalign.training.branches import BranchScores, measures_of, score_branches
 from mmalign.training.checkpoints import begin_run
 from mmalign.training.examples import Encoder, ExampleDataset, collate
 from mmalign.training.forward import completion_hidden, completion_ids
 from mmalign.training.preference import PreferenceTrainer
 from mmalign.training.reference import Reference, make_reference
-from mmalign.training.run import with_adapter
 
 
 def parts_of(model_dir: Path, pairs: list[PreferencePair]) -> tuple[PreferenceTrainer, Encoder]:

@@ -19,10 +19,11 @@ from mmalign.records import PreferencePair
 from mmalign.testing.tiny_audio_models import tiny_audio_visual, tiny_clue_model
 from mmalign.testing.tiny_models import TinyModel, tiny_causal_lm, tiny_llava_onevision
 from mmalign.training import LoraSettings, TrainerConfig, merge_adapter, train
+from mmalign.training.adapters import with_adapter
 from mmalign.training.examples import Encoder
 from mmalign.training.forward import completion_hidden
 from mmalign.training.reference import make_reference
-from mmalign.training.run import plan_training, with_adapter
+from mmalign.training.run import plan_training
 from mmalign.training.vision_cache import VisionCache, freeze_vision, shared_features
 
 SAMPLING = FrameSampling(num_frames=4)

@@ -12,13 +12,13 @@ from mmalign.models.families import family_of
 from mmalign.objectives import parse_objective
 from mmalign.records import PreferencePair, labelled_of
 from mmalign.training import LoraSettings, TrainerConfig
+from mmalign.training.adapters import with_adapter
 from mmalign.training.checkpoints import begin_run
 from mmalign.training.examples import Encoder, Example, ExampleDataset
 from mmalign.training.out_of_memory import explain_memory
 from mmalign.training.plan import count_tokens
 from mmalign.training.preference import PreferenceTrainer
 from mmalign.training.reference import make_reference
-from mmalign.training.run import with_adapter
 from mmalign.training.unpaired import UnpairedTrainer
 
 PETABYTE = 2**50

@@ -13,12 +13,13 @@ from mmalign.models.families import family_of
 from mmalign.objectives import parse_objective
 from mmalign.records import PreferencePair
 from mmalign.training import LoraSettings, TrainerConfig, train
+from mmalign.training.adapters import with_adapter
 from mmalign.training.checkpoints import begin_run
 from mmalign.training.examples import Batch, Encoder, ExampleDataset
 from mmalign.training.forward import base_model
 from mmalign.training.preference import PreferenceTrainer
 from mmalign.training.reference import make_reference
-from mmalign.training.run import own_device, with_adapter
+from mmalign.training.run import own_device
 from mmalign.training.trainer import ItemLosses
 
 LORA = LoraSettings(lora_r=2, lora_alpha=4)

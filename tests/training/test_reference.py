@@ -11,10 +11,10 @@ from mmalign.media import FrameSampling
 from mmalign.models.families import ModelFamily, family_of
 from mmalign.records import PreferencePair
 from mmalign.training import LoraSettings
+from mmalign.training.adapters import with_adapter
 from mmalign.training.examples import Encoder
 from mmalign.training.forward import completion_hidden
 from mmalign.training.reference import Reference, make_reference
-from mmalign.training.run import with_adapter
 
 
 def policy_of(model_dir: Path) -> tuple[ModelFamily, torch.nn.Module, Any]:

@@ -24,10 +24,10 @@ from mmalign.models.families import (
     ModelFamily,
 )
 from mmalign.testing.tiny_models import tiny_llava_onevision, tiny_qwen2_5_vl
+from mmalign.training.adapters import with_adapter
 from mmalign.training.config import LoraSettings
 from mmalign.training.forward import Row, base_model
 from mmalign.training.reference import Reference
-from mmalign.training.run import with_adapter
 
 __all__ = ["Clip", "LlavaShape", "QwenShape", "World", "llava_world", "make_row", "qwen_world"]
 
