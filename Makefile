@@ -63,10 +63,11 @@ bands-model: setup
 	$(RUN) mmalign.datasets.bands.model runs/bands-model/start
 	$(BIN)/mmalign train configs/bands_base_model.yaml
 	$(BIN)/mmalign train configs/bands_base_model_questions.yaml
-	$(BIN)/mmalign eval configs/bands_base_model_questions.yaml --arm after
+	$(BIN)/mmalign train configs/bands_base_model_vague.yaml
+	$(BIN)/mmalign eval configs/bands_base_model_vague.yaml --arm after
 	for file in README.md config.json generation_config.json model.safetensors processor_config.json \
 	  tokenizer.json tokenizer_config.json chat_template.jinja; do \
-	  cp runs/bands-model-questions/train/$$file datasets/bands/base_model/$$file; done
+	  cp runs/bands-model-vague/train/$$file datasets/bands/base_model/$$file; done
 
 # Teaches a model of real parts what is heard and seen in real clips: a quarter of an hour on one core.
 animals-model: real-packages

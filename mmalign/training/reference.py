@@ -22,13 +22,27 @@ __all__ = ["Reference", "make_reference", "starting_reference"]
 class Reference:
     """A frozen model: a copy, another checkpoint, or the policy with its adapter switched off."""
 
-    def __init__(self, model: nn.Module, family: ModelFamily, *, adapter_off: bool) -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        family: ModelFamily,
+        *,
+        adapter_off: bool,
+        before_training: bool = False,
+    ) -> None:
         """Take a model as it is.
+
+        Args:
+            model: Holds the weights.
+            family: Its adapter.
+            adapter_off: It is the policy, whose adapter is switched off when it is asked.
+            before_training: It is the policy before its first step.
 
         Raises:
             ConfigError: Its weights are trainable, though they are not the policy's.
         """
-        if not adapter_off and any(weight.requires_grad for weight in model.parameters()):
+        is_policy = adapter_off or before_training
+        if not is_policy and any(weight.requires_grad for weight in model.parameters()):
             raise ConfigError(
                 "the reference is trainable; a preference loss compares the policy with frozen "
                 "weights: call requires_grad_(False)"
@@ -123,7 +137,9 @@ def starting_reference(
         ConfigError: `adapter_off` without an adapter, or with one on the vocabulary head.
     """
     if choice in ("auto", "copy"):
-        return Reference(policy, family, adapter_off=isinstance(policy, PeftModel))
+        return Reference(
+            policy, family, adapter_off=isinstance(policy, PeftModel), before_training=True
+        )
     return make_reference(policy, family, choice, dtype=dtype)
 
 

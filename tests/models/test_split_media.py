@@ -37,8 +37,14 @@ PROMPTS: dict[str, dict[str, list[Any]]] = {
     },
     "hears": {"a sound": SOUNDS[:1], "two sounds": SOUNDS[::-1]},
     "both": {"all": [SOUNDS[1], CLIPS[0], PICTURES[0], SOUNDS[0]]},
+    "sees clips": {"a clip": CLIPS[:1], "a frame": [tiny_clip(1)], "two clips": CLIPS},
+    "clips and sounds": {"all": [SOUNDS[1], CLIPS[0], SOUNDS[0], CLIPS[1]]},
 }
-SENSES = {"qwen2_audio": ("hears",), "qwen2_5_omni": ("sees", "hears", "both")}
+SENSES = {
+    "qwen2_audio": ("hears",),
+    "qwen2_5_omni": ("sees", "hears", "both"),
+    "audio_visual": ("sees clips", "hears", "clips and sounds"),
+}
 CASES = [
     (name, sense, shown)
     for name in FAMILIES

@@ -3,8 +3,8 @@
 import pytest
 
 from mmalign.errors import RecordError
-from mmalign.selection.table import SELECTION_RULES
 from mmalign.selection.candidates import ChosenRejected
+from mmalign.selection.table import SELECTION_RULES
 from mmalign.selection.two_metrics import AnswerLabels, two_metric_pairs
 
 LABELS = [

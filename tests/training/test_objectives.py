@@ -42,6 +42,7 @@ MOVES: dict[str, tuple[Moves, ...]] = {
     "cpo": (*MARGIN, CHOSEN_RISES, Moves("nll", rises=False)),
     "asft": (*MARGIN, CHOSEN_RISES),
     "cat_adpo": (*MARGIN, CHOSEN_RISES),
+    "pami_vdpo": (*MARGIN, REJECTED_FALLS),
     "dpo_scaled_reference": MARGIN,
     "sem_dpo": (*MARGIN, REJECTED_FALLS),
     "sppo_hard": (Moves("rewards/chosen"), Moves("rewards/rejected", rises=False)),

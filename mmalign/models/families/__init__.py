@@ -55,6 +55,7 @@ FAMILIES: dict[str, ModelFamily] = {
     "causal_lm": CausalLM(),
 }
 
+
 def family_for(model_type: Any) -> ModelFamily:
     """The family that serves a model.
 
