@@ -12,7 +12,6 @@ import argparse
 import os
 import platform
 import statistics
-import sys
 import tempfile
 import time
 from collections import Counter
@@ -153,4 +152,4 @@ def _measure(
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

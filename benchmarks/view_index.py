@@ -15,6 +15,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from mmalign.engine.store import Outcome, RunStore
@@ -71,9 +72,9 @@ def measure(folder: Path, num_pairs: int) -> dict[str, float]:
             first = []
             for _ in range(5):
                 index._results.clear()
-                first.append(timed(lambda query=query: index.find(query)))
+                first.append(timed(partial(index.find, query)))
             result[name] = statistics.median(first)
-            result[f"{name}, again"] = timed(lambda query=query: index.find(query))
+            result[f"{name}, again"] = timed(partial(index.find, query))
         row = index.find(Query())[num_pairs // 2]
         result["neighbours"] = timed(lambda: index.neighbours(Query(), row))
         index.close()

@@ -82,7 +82,7 @@ def write_untrained(folder: Path, *, seed: int = 0) -> Path:
         Qwen2ForCausalLM(text).save_pretrained(language)
         tokenizer.save_pretrained(language)
         WhisperModel(sound).save_pretrained(audio)
-        WhisperFeatureExtractor(feature_size=_MEL).save_pretrained(audio)
+        WhisperFeatureExtractor(feature_size=_MEL).save_pretrained(audio)  # type: ignore[no-untyped-call]  # transformers
         return assemble_audio_visual(
             language, _SHAPES_MODEL, audio, folder, steps_per_token=_STEPS_PER_TOKEN, seed=seed
         )

@@ -34,10 +34,10 @@ PAIRS = (
 def test_shares_of_each_question_type() -> None:
     (crossing,) = view_crossings(PAIRS)
     assert (crossing.key, crossing.columns) == ("augmentation", ("crop", "reverse"))
-    assert crossing.rows == (
-        ("colour", 1, (1.0, 0.0)),
-        ("order", 3, (pytest.approx(1 / 3), pytest.approx(2 / 3))),
-    )
+    colour, order = crossing.rows
+    assert colour == ("colour", 1, (1.0, 0.0))
+    assert order[:2] == ("order", 3)
+    assert order[2] == pytest.approx((1 / 3, 2 / 3))
 
 
 def test_a_tag_with_one_value_or_without_question_types_is_no_table() -> None:

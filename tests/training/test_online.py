@@ -26,7 +26,8 @@ from mmalign.training import LoraSettings, TrainerConfig, train
 from mmalign.training.live_model import KnownReference, LiveModel
 from mmalign.training.online import OnlineAgent, OnlineTrainer
 
-SAMPLING = FrameSampling(num_frames=4)
+NUM_FRAMES = 4
+SAMPLING = FrameSampling(num_frames=NUM_FRAMES)
 PATH = "mmalign.agents.pami_vdpo:build_graph"
 ANSWERS = ("it is red.", "yes, it is blue.", "no, it is not.", "two shapes collide.")
 
@@ -166,8 +167,8 @@ def test_scoring_by_the_reference_gives_its_log_probabilities_of_the_loss(
     assert isinstance(scorer, LiveModel)
     assert scorer.num_rows == 6 * (1 + 4)  # K + 1 prompts of each sample, and none for the loss
     assert loops[0].vision is not None  # an adapter leaves the tower frozen
-    num_frames = 6 * SAMPLING.num_frames
-    assert loops[0].vision.num_encoded == 2 * num_frames  # of the clip and of its crop, no others
+    # of each clip and of its crop, no others
+    assert loops[0].vision.num_encoded == 6 * 2 * NUM_FRAMES
 
     loops.clear()
     fit(model_dir, samples, tmp_path / "policy", settings(), online(score_with="policy"))

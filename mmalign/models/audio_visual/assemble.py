@@ -137,7 +137,7 @@ def _tokenizer_of(language: str | Path) -> Any:
     general one, and builds that with rules of its own: words that it does not know vanish.
     """
     tokenizer: Any = AutoTokenizer.from_pretrained(language)
-    saved = PreTrainedTokenizerFast.from_pretrained(language)  # type: ignore[no-untyped-call]  # transformers
+    saved = PreTrainedTokenizerFast.from_pretrained(language)
     if tokenizer.backend_tokenizer.to_str() == saved.backend_tokenizer.to_str():
         return tokenizer
     return saved
