@@ -70,7 +70,7 @@ def view_lineage(
             key=key,
             value=value,
             num_pairs=counts[key, value],
-            losses=tuple(series[key, value]["loss"]),
+            losses=tuple(series[key, value]["loss_per_pair"] or series[key, value]["loss"]),
             accuracies=tuple(series[key, value]["rewards/accuracies"]),
             margins=tuple(series[key, value]["rewards/margins"]),
             weight=fmean(found) if (found := weights[key, value]) else None,

@@ -69,9 +69,11 @@ def read_run(folder: Path) -> RunData:
     problems: list[str] = []
     config_text = _text(folder / "config.yaml") or ""
     pairs = _records(folder / "data" / "pairs.jsonl", PreferencePair, problems)
-    if pairs is None:
-        pairs = _online_pairs(folder / "train" / "online", problems)
     dropped = _records(folder / "data" / "dropped.jsonl", DroppedSample, problems)
+    if pairs is None:
+        online = folder / "train" / "online"
+        pairs = _online_records(online, "pairs", PreferencePair, problems)
+        dropped = _online_records(online, "dropped", DroppedSample, problems)
     log = _rows(folder / "train" / "trainer_log.jsonl", problems)
     plan = _mapping(folder / "train" / "plan.json", problems)
     arms = _arms(folder / "eval", problems)
@@ -91,16 +93,18 @@ def read_run(folder: Path) -> RunData:
     )
 
 
-def _online_pairs(folder: Path, problems: list[str]) -> tuple[PreferencePair, ...] | None:
-    """Pairs that training has built as it went; a pair that was built again stands there twice."""
-    files = sorted(folder.glob("pairs-*.jsonl"))
+def _online_records(
+    folder: Path, name: str, record: type[RecordT], problems: list[str]
+) -> tuple[RecordT, ...] | None:
+    """What training has built as it went; a sample that came again stands there twice."""
+    files = sorted(folder.glob(f"{name}-*.jsonl"))
     rows = [row for file in files for row in _rows(file, problems) or ()]
     try:
-        pairs = tuple(PreferencePair.model_validate(row["record"]) for row in rows)
+        found = tuple(record.model_validate(row["record"]) for row in rows)
     except (KeyError, ValidationError) as error:
-        problems.append(f"{folder.name}: holds what is no pair: {error}")
+        problems.append(f"{folder.name}: holds what is no {record.__name__}: {error}")
         return None
-    return pairs if files else None
+    return found if files else None
 
 
 def sampling_of(config: Mapping[str, Any]) -> FrameSampling:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from mmalign.records import Lineage, PreferencePair, Response, text_of, user
+from mmalign.records import DroppedSample, Lineage, PreferencePair, Response, text_of, user
 from mmalign.report import write_report
 from mmalign.report.crossed import view_crossings
 from mmalign.report.lineage import view_lineage
@@ -57,7 +57,11 @@ def test_an_online_run_shows_the_pairs_that_training_made(tmp_path: Path) -> Non
     folder.mkdir(parents=True)
     rows = [{"step": 0, "epoch": 0.0, "record": p.model_dump(mode="json")} for p in PAIRS]
     (folder / "pairs-0.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    gone = DroppedSample(sample_id="s9", reason="static_clip", node="augment", message="still")
+    row = {"step": 1, "epoch": 0.0, "record": gone.model_dump(mode="json")}
+    (folder / "dropped-0.jsonl").write_text(json.dumps(row) + "\n")
     assert read_run(tmp_path).pairs == PAIRS
+    assert read_run(tmp_path).dropped == (gone,)
     page = write_report(tmp_path).read_text(encoding="utf-8")
     assert "Augmentation of the pairs of each question type" in page
     assert "--share:67%" in page
