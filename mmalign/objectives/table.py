@@ -284,6 +284,7 @@ OBJECTIVES: Mapping[str, Objective] = MappingProxyType({
             "chosen_mask", "rejected_mask",
         ),
         CatADPOConfig, _BOTH | {"token_logps"}, "cat-adpo", "ADPO of CAT (Ye et al., 2024)",
+        "proven",
     ),
     "pami_vdpo": Objective(
         pami_vdpo_loss,
@@ -293,7 +294,7 @@ OBJECTIVES: Mapping[str, Objective] = MappingProxyType({
             "chosen_mask", "rejected_mask", "weights",
         ),
         PaMiVDPOObjective, _BOTH | {"token_logps", "weights"}, "pami-vdpo",
-        "PaMi-VDPO (Ding et al., 2025), mmalign's reading",
+        "PaMi-VDPO (Ding et al., 2025), mmalign's reading", "proven",
     ),
     "dpo_scaled_reference": Objective(
         dpo_scaled_reference_loss, _all_sums, ScaledReferenceConfig, _BOTH, "ranking-accuracy",
