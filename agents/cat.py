@@ -9,7 +9,7 @@ Source: ADPO of CAT (Ye et al., 2024).
 import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, TypedDict
+from typing import Any, Literal
 
 from langgraph.graph import END, START, StateGraph
 from langgraph.graph.state import CompiledStateGraph
@@ -18,6 +18,7 @@ from langgraph.runtime import Runtime
 from mmalign.agents.cat_config import CATConfig
 from mmalign.agents.cat_replies import is_about_sound, read_rewritten, word_bounds
 from mmalign.agents.dialogue import load_prompts, prompt
+from mmalign.agents.state import SampleInput
 from mmalign.api import (
     Context,
     DroppedSample,
@@ -43,7 +44,7 @@ from mmalign.api import (
     text_of,
 )
 
-__all__ = ["CATConfig", "CATContext", "CATState", "PairInput", "build_graph"]
+__all__ = ["CATConfig", "CATContext", "CATState", "build_graph"]
 
 
 @dataclass(frozen=True)
@@ -53,13 +54,7 @@ class CATContext(Context):
     config: CATConfig = field(default_factory=CATConfig)
 
 
-class PairInput(TypedDict):
-    """What the engine gives."""
-
-    sample: Sample
-
-
-class CATState(PairInput, total=False):
+class CATState(SampleInput, total=False):
     """What the nodes write."""
 
     gold: str
@@ -247,13 +242,13 @@ async def after_judge_chosen(
     return "restyle_rejected" if runtime.context.config.rewrite_rejected else "write_pair"
 
 
-def build_graph() -> CompiledStateGraph[CATState, CATContext, PairInput, CATState]:
+def build_graph() -> CompiledStateGraph[CATState, CATContext, SampleInput, CATState]:
     """Read `sample`; write one pair, or the reason why there is none, to `records`.
 
     There is no loop. Routes are coroutines because LangGraph gives plain functions a thread.
     """
     load_prompts("cat_rewrite", "cat_vague")
-    graph = StateGraph(CATState, CATContext, input_schema=PairInput)
+    graph = StateGraph(CATState, CATContext, input_schema=SampleInput)
     graph.add_node("collect_clues", collect_clues)
     graph.add_node("sample_answers", sample_answers)
     graph.add_node("judge_answers", judge_answers)

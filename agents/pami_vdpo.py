@@ -11,7 +11,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from statistics import fmean
-from typing import Any, Literal, TypedDict
+from typing import Any, Literal
 
 from langgraph.graph import END, START, StateGraph
 from langgraph.graph.state import CompiledStateGraph
@@ -19,6 +19,7 @@ from langgraph.runtime import Runtime
 
 from mmalign.agents.clips import altered
 from mmalign.agents.pami_vdpo_config import PaMiVDPOConfig
+from mmalign.agents.state import SampleInput
 from mmalign.api import (
     CapabilityError,
     ChatModel,
@@ -38,7 +39,7 @@ from mmalign.api import (
     text_of,
 )
 
-__all__ = ["PaMiVDPOConfig", "PaMiVDPOContext", "PaMiVDPOState", "PairInput", "build_graph"]
+__all__ = ["PaMiVDPOConfig", "PaMiVDPOContext", "PaMiVDPOState", "build_graph"]
 
 _MAX_FALLBACKS = 0.2
 _MIN_WEIGHT = 0.05
@@ -73,13 +74,7 @@ class PaMiVDPOContext(Context):
         return found
 
 
-class PairInput(TypedDict):
-    """What the engine gives."""
-
-    sample: Sample
-
-
-class PaMiVDPOState(PairInput, total=False):
+class PaMiVDPOState(SampleInput, total=False):
     """What the nodes write; lists stand candidate by candidate."""
 
     operations: list[MediaOperation]
@@ -193,9 +188,9 @@ async def go_on(state: PaMiVDPOState) -> Literal["go_on", "drop"]:
     return "drop" if "records" in state else "go_on"
 
 
-def build_graph() -> CompiledStateGraph[PaMiVDPOState, PaMiVDPOContext, PairInput, PaMiVDPOState]:
+def build_graph() -> CompiledStateGraph[PaMiVDPOState, PaMiVDPOContext, SampleInput, PaMiVDPOState]:
     """Read `sample`; write one pair, or the reason why there is none, to `records`."""
-    graph = StateGraph(PaMiVDPOState, PaMiVDPOContext, input_schema=PairInput)
+    graph = StateGraph(PaMiVDPOState, PaMiVDPOContext, input_schema=SampleInput)
     graph.add_node("augment", augment)
     graph.add_node("close", close)
     graph.add_node("far", far)

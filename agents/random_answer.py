@@ -4,13 +4,14 @@ Nobody judges anything: the rejected answer may be vague, wrong, or right in oth
 """
 
 from dataclasses import dataclass, field
-from typing import Literal, TypedDict
+from typing import Literal
 
 from langgraph.graph import END, START, StateGraph
 from langgraph.graph.state import CompiledStateGraph
 from langgraph.runtime import Runtime
 from pydantic import Field
 
+from mmalign.agents.state import SampleInput
 from mmalign.api import (
     Config,
     Context,
@@ -18,7 +19,6 @@ from mmalign.api import (
     Lineage,
     PreferencePair,
     Response,
-    Sample,
     Sampling,
     gold_answer,
     text_of,
@@ -47,13 +47,7 @@ class RandomAnswerContext(Context):
     config: RandomAnswerConfig = field(default_factory=RandomAnswerConfig)
 
 
-class RandomAnswerInput(TypedDict):
-    """What the engine gives."""
-
-    sample: Sample
-
-
-class RandomAnswerState(RandomAnswerInput, total=False):
+class RandomAnswerState(SampleInput, total=False):
     """What the nodes write."""
 
     gold: str
@@ -109,10 +103,10 @@ async def go_on(state: RandomAnswerState) -> Literal["go_on", "drop"]:
 
 
 def build_graph() -> CompiledStateGraph[
-    RandomAnswerState, RandomAnswerContext, RandomAnswerInput, RandomAnswerState
+    RandomAnswerState, RandomAnswerContext, SampleInput, RandomAnswerState
 ]:
     """Read `sample`; write one pair, or the reason why there is none, to `records`."""
-    graph = StateGraph(RandomAnswerState, RandomAnswerContext, input_schema=RandomAnswerInput)
+    graph = StateGraph(RandomAnswerState, RandomAnswerContext, input_schema=SampleInput)
     graph.add_node("sample_answers", sample_answers)
     graph.add_node("write_pair", write_pair)
     graph.add_edge(START, "sample_answers")

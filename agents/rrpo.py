@@ -8,7 +8,7 @@ Source: RRPO (Sarkar & Etemad, 2025), data construction.
 """
 
 from dataclasses import dataclass, field
-from typing import Any, Literal, TypedDict
+from typing import Any, Literal
 
 from langgraph.graph import END, START, StateGraph
 from langgraph.graph.state import CompiledStateGraph
@@ -37,6 +37,7 @@ from mmalign.agents.rrpo_replies import (
     read_tagged,
     read_verdict,
 )
+from mmalign.agents.state import SampleInput
 from mmalign.api import (
     Context,
     DroppedSample,
@@ -44,7 +45,6 @@ from mmalign.api import (
     MediaOperation,
     PreferencePair,
     Response,
-    Sample,
     Sampling,
     Span,
     ask_until_valid,
@@ -54,7 +54,7 @@ from mmalign.api import (
     user,
 )
 
-__all__ = ["PairInput", "RRPOConfig", "RRPOContext", "RRPOState", "build_graph"]
+__all__ = ["RRPOConfig", "RRPOContext", "RRPOState", "build_graph"]
 
 
 @dataclass(frozen=True)
@@ -64,13 +64,7 @@ class RRPOContext(Context):
     config: RRPOConfig = field(default_factory=RRPOConfig)
 
 
-class PairInput(TypedDict):
-    """What the engine gives."""
-
-    sample: Sample
-
-
-class RRPOState(PairInput, total=False):
+class RRPOState(SampleInput, total=False):
     """What the nodes write."""
 
     form: AnswerForm
@@ -305,14 +299,14 @@ async def go_on(state: RRPOState) -> Literal["go_on", "drop"]:
     return "drop" if "records" in state else "go_on"
 
 
-def build_graph() -> CompiledStateGraph[RRPOState, RRPOContext, PairInput, RRPOState]:
+def build_graph() -> CompiledStateGraph[RRPOState, RRPOContext, SampleInput, RRPOState]:
     """Read `sample`; write one pair, or the reason why there is none, to `records`.
 
     The only loop, check -> perturb, is bounded by `num_attempts`. Routes are coroutines because
     LangGraph gives plain functions a thread, which costs a quarter more time for each sample.
     """
     load_prompts("rrpo_judge", "rrpo_differences", "rrpo_rewrite", "rrpo_rewrite_tagged")
-    graph = StateGraph(RRPOState, RRPOContext, input_schema=PairInput)
+    graph = StateGraph(RRPOState, RRPOContext, input_schema=SampleInput)
     graph.add_node("perturb", perturb)
     graph.add_node("ask", ask)
     graph.add_node("check", check)

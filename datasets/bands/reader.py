@@ -4,14 +4,14 @@ import hashlib
 import json
 from collections.abc import Collection, Iterator
 from dataclasses import asdict
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.random import Generator
 
-from mmalign.api import ConfigError, MediaRef, Sample, cache_folder, file_hash, user
+from mmalign.api import MediaRef, Sample, user
 from mmalign.datasets.bands.facts import Facts, clues, facts_of
 from mmalign.datasets.bands.language import (
     NUMBERS,
@@ -31,6 +31,7 @@ from mmalign.datasets.bands.questions import (
 )
 from mmalign.datasets.bands.render import render_video
 from mmalign.datasets.bands.world import PLACES, Scene, draw_scene
+from mmalign.datasets.shapes.clips import require_known, stored_clip
 from mmalign.datasets.shapes.reader import FORMS, Form
 from mmalign.datasets.shapes.world import KINDS
 
@@ -96,11 +97,11 @@ def read(
     Raises:
         ConfigError: There is no such split, form or question type.
     """
-    _require_known("split", split, SPLITS)
-    _require_known("form", form, FORMS)
+    require_known("bands", "split", split, SPLITS)
+    require_known("bands", "form", form, FORMS)
     wanted = set(question_types or QUESTION_TYPES)
     for name in wanted:
-        _require_known("question type", name, QUESTION_TYPES)
+        require_known("bands", "question type", name, QUESTION_TYPES)
     num_read = 0
     for scene, questions in zip(scenes_of(split), questions_of(split), strict=True):
         for question in questions:
@@ -162,12 +163,8 @@ def read_mixture(
 
 def clip_of(split: Split, scene: Scene, *, root: str | Path | None = None) -> MediaRef:
     """The scene's video file, rendered if it is not there yet."""
-    folder = Path(root) if root is not None else cache_folder("bands")
-    path = (folder / VERSION / split / f"{scene.id}.mp4").absolute()
-    if not path.exists():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        render_video(scene, path)
-    return MediaRef(kind="video", uri=str(path), content_hash=file_hash(path))
+    name = f"{VERSION}/{split}/{scene.id}.mp4"
+    return stored_clip("bands", name, partial(render_video, scene), root=root)
 
 
 @cache
@@ -262,8 +259,3 @@ def _description(rng: Generator, scene: Scene, facts: Facts, clip: MediaRef) -> 
 
 def _sound_of(clip: MediaRef) -> MediaRef:
     return MediaRef(kind="audio", uri=clip.uri, content_hash=clip.content_hash)
-
-
-def _require_known(what: str, name: str, known: Collection[str]) -> None:
-    if name not in known:
-        raise ConfigError(f"bands: found {what} {name!r}, expected one of {', '.join(known)}")

@@ -4,13 +4,14 @@ import hashlib
 import json
 from collections.abc import Collection, Iterator
 from dataclasses import asdict, replace
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Literal, NamedTuple
 
 import numpy as np
 
-from mmalign.api import ConfigError, MediaRef, Sample, cache_folder, file_hash, user
+from mmalign.api import MediaRef, Sample, user
+from mmalign.datasets.shapes.clips import require_known, stored_clip
 from mmalign.datasets.shapes.language import QUESTION_TYPES, QuestionType
 from mmalign.datasets.shapes.questions import CATEGORIES, Question, Role, draw_questions
 from mmalign.datasets.shapes.render import render_video
@@ -86,11 +87,11 @@ def read(
     Raises:
         ConfigError: There is no such split, form or question type.
     """
-    _require_known("split", split, SPLITS)
-    _require_known("form", form, FORMS)
+    require_known("shapes", "split", split, SPLITS)
+    require_known("shapes", "form", form, FORMS)
     wanted = set(question_types or set(QUESTION_TYPES) - {"description"})
     for name in wanted:
-        _require_known("question type", name, QUESTION_TYPES)
+        require_known("shapes", "question type", name, QUESTION_TYPES)
     num_read = 0
     for scene, questions in zip(scenes_of(split), questions_of(split), strict=True):
         for question in questions:
@@ -159,12 +160,8 @@ def read_mixture(
 
 def clip_of(split: Split, scene: Scene, *, root: str | Path | None = None) -> MediaRef:
     """The scene's video file, rendered if it is not there yet."""
-    folder = Path(root) if root is not None else cache_folder("shapes")
-    path = (folder / VERSION / split / f"{scene.id}.mp4").absolute()
-    if not path.exists():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        render_video(scene, path)
-    return MediaRef(kind="video", uri=str(path), content_hash=file_hash(path))
+    name = f"{VERSION}/{split}/{scene.id}.mp4"
+    return stored_clip("shapes", name, partial(render_video, scene), root=root)
 
 
 @cache
@@ -222,8 +219,3 @@ def _sample(split: Split, scene: Scene, question: Question, form: Form, clip: Me
             "wrong_long": question.wrong_long,
         },
     )
-
-
-def _require_known(what: str, name: str, known: Collection[str]) -> None:
-    if name not in known:
-        raise ConfigError(f"shapes: found {what} {name!r}, expected one of {', '.join(known)}")

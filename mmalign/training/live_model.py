@@ -58,11 +58,12 @@ class KnownReference:
     @torch.no_grad()
     def logps(self, rows: Sequence[Row]) -> Tensor:
         """[N] nats of the scored tokens of all branches, row by row, without gradient."""
-        missing = [row for row in rows if row_key(row) not in self._known]
+        keys = [row_key(row) for row in rows]
+        missing = [row for row, key in zip(rows, keys, strict=True) if key not in self._known]
         if missing:
             self.num_computed += len(missing)
             self.keep(missing, self._reference.hidden(missing, layout=self._config.layout))
-        return torch.cat([self._known[row_key(row)] for row in rows])
+        return torch.cat([self._known[key] for key in keys])
 
 
 class LiveModel(TransformersChatModel):
@@ -77,8 +78,8 @@ class LiveModel(TransformersChatModel):
         encoder: The trainer's, so that prompts are encoded as in training.
         layout: Of the forward pass.
         vision: Features of the step, where the tower allows it.
-        reference: Speak for the reference and not for the policy.
-        known: Where the reference's log-probabilities are kept.
+        reference: Whom to speak for; None speaks for the policy.
+        known: Where the reference's log-probabilities are kept, if they are.
         autocast: The trainer's precision.
         name: Name of the weights.
     """
@@ -91,9 +92,9 @@ class LiveModel(TransformersChatModel):
         *,
         layout: Layout,
         vision: VisionFeatures | None,
-        reference: Reference | None = None,
-        known: KnownReference | None = None,
-        autocast: Callable[[], AbstractContextManager[Any]] = contextlib.nullcontext,
+        reference: Reference | None,
+        known: KnownReference | None,
+        autocast: Callable[[], AbstractContextManager[Any]],
         name: str,
     ) -> None:
         self._trained = reference.model if reference else model

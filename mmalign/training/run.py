@@ -47,6 +47,7 @@ from mmalign.training.plan import (
     plan_table,
 )
 from mmalign.training.preference import PreferenceTrainer
+from mmalign.training.processes import own_device, require_launched_processes
 from mmalign.training.reference import Reference, make_reference, starting_reference
 from mmalign.training.stored_reference import (
     ReferenceStore,
@@ -60,7 +61,7 @@ from mmalign.training.trainer import AlignmentTrainer, ObjectiveTrainer
 from mmalign.training.unpaired import UnpairedTrainer
 from mmalign.training.vision_cache import freeze_vision
 
-__all__ = ["TrainingRecord", "own_device", "plan_training", "train"]
+__all__ = ["TrainingRecord", "plan_training", "train"]
 
 _OF_REFERENCE = {"ref_logps", "token_kl", "token_js"}
 TrainingRecord = PreferencePair | LabelledResponse | RankedResponses | Sample
@@ -103,7 +104,7 @@ def train(
         ConfigError: No records, records too long, or the wrong number of processes.
         CheckpointError: The folder holds a run with other data, model or settings.
     """
-    _require_launched_processes()
+    require_launched_processes()
     records = _checked(records, output_dir, objective, trainer, agent)
     manifest = _manifest(model_name_or_path, records, objective, trainer, lora, media, agent)
     resume_from = begin_run(output_dir, manifest)
@@ -388,17 +389,3 @@ def _manifest(
         else None,
         "num_processes": int(os.environ.get("WORLD_SIZE", "1")),
     }
-
-
-def own_device() -> str:
-    """Of this process among those of its machine, as accelerate will choose it."""
-    return f"cuda:{os.environ.get('LOCAL_RANK', '0')}" if torch.cuda.is_available() else "cpu"
-
-
-def _require_launched_processes() -> None:
-    """A launcher that set WORLD_SIZE must also have set up the process group's address."""
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1 and "MASTER_ADDR" not in os.environ:
-        raise ConfigError(
-            "WORLD_SIZE is set but MASTER_ADDR is not; start several processes with torchrun "
-            "--nproc_per_node N"
-        )

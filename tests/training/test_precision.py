@@ -18,8 +18,8 @@ from mmalign.training.checkpoints import begin_run
 from mmalign.training.examples import Batch, Encoder, ExampleDataset
 from mmalign.training.forward import base_model
 from mmalign.training.preference import PreferenceTrainer
+from mmalign.training.processes import own_device
 from mmalign.training.reference import make_reference
-from mmalign.training.run import own_device
 from mmalign.training.trainer import ItemLosses
 
 LORA = LoraSettings(lora_r=2, lora_alpha=4)
