@@ -1,0 +1,65 @@
+"""A plain program; what the host learns is that it ran to its end.
+
+The program shares the interpreter with this module and could send the same line itself: that a
+program ended is all that it says, and nothing is scored by it.
+
+job: `program` (its text), `nonce`.
+"""
+
+import io
+import json
+import linecache
+import socket
+import sys
+import traceback
+import types
+from typing import Any
+
+__all__ = ["main"]
+
+NAME = "program.py"
+
+
+def main(job: dict[str, Any], verdict: io.FileIO | None, peer: socket.socket | None) -> None:
+    """Run `job["program"]` as `__main__`."""
+    assert verdict is not None
+    assert peer is None
+    outcome = run(job["program"])
+    line = json.dumps({"nonce": job["nonce"], **outcome}) + "\n"
+    verdict.write(line.encode())
+    verdict.close()
+
+
+def run(program: str) -> dict[str, str]:
+    """Status and message; a traceback goes to standard error."""
+    linecache.cache[NAME] = (len(program), None, program.splitlines(keepends=True), NAME)
+    module = types.ModuleType("__main__")
+    module.__dict__["__builtins__"] = __builtins__
+    sys.modules["__main__"] = module
+    sys.argv = [NAME]
+    try:
+        exec(compile(program, NAME, "exec", dont_inherit=True), module.__dict__)  # noqa: S102  # what a sandbox is for
+        sys.stdout.flush()
+    except SystemExit as ending:
+        return _exited(ending.code)
+    except BaseException as error:  # noqa: BLE001  # whatever it raises is data
+        return _raised(error)
+    return {"status": "pass", "message": ""}
+
+
+def _exited(code: object) -> dict[str, str]:
+    if code is None or code == 0:
+        return {"status": "pass", "message": "ended by sys.exit(0)"}
+    return {"status": "error", "message": f"ended by sys.exit({str(code)[:200]!r})"}
+
+
+def _raised(error: BaseException) -> dict[str, str]:
+    trace = error.__traceback__
+    while trace is not None and trace.tb_frame.f_code.co_filename != NAME:
+        trace = trace.tb_next
+    traceback.print_exception(error.with_traceback(trace))
+    text = traceback.format_exception_only(error)[-1].strip()
+    return {
+        "status": "oom" if isinstance(error, MemoryError) else "error",
+        "message": text.encode("utf-8", "replace").decode()[:500],
+    }
