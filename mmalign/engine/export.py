@@ -12,7 +12,7 @@ from mmalign.engine.database import store_errors
 from mmalign.engine.funnel import Funnel, funnel_of
 from mmalign.engine.reviews import reviewed_lines
 from mmalign.engine.store import RunStore
-from mmalign.records import PreferencePair
+from mmalign.records import DroppedSample, PreferencePair
 
 __all__ = ["agent_warnings", "export"]
 
@@ -46,9 +46,9 @@ def agent_warnings(graph: AgentGraph, store: RunStore) -> Sequence[str]:
     asked = context_class(graph)
     if getattr(asked.warnings, "__func__", None) is getattr(Context.warnings, "__func__", None):
         return ()
-    return asked.warnings(
-        [PreferencePair.model_validate_json(line) for line in reviewed_lines(store, "pairs")]
-    )
+    pairs = map(PreferencePair.model_validate_json, reviewed_lines(store, "pairs"))
+    dropped = map(DroppedSample.model_validate_json, reviewed_lines(store, "dropped"))
+    return asked.warnings([*pairs, *dropped])
 
 
 def _replace(path: Path, lines: Iterable[str]) -> None:

@@ -1,6 +1,7 @@
 """What flows from readers through agents to trainers: samples, messages, media, pairs, lineage."""
 
 from mmalign.records.base import JsonDict, Record, canonical_json, content_id
+from mmalign.records.execution import EXECUTION_MATRIX, ExecutionMatrix
 from mmalign.records.jsonl import read_jsonl, write_jsonl
 from mmalign.records.lineage import DroppedSample, Lineage
 from mmalign.records.media import MediaOperation, MediaRef
@@ -17,7 +18,9 @@ from mmalign.records.spans import (
 )
 
 __all__ = [
+    "EXECUTION_MATRIX",
     "DroppedSample",
+    "ExecutionMatrix",
     "JsonDict",
     "LabelledResponse",
     "Lineage",

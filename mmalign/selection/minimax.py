@@ -1,12 +1,12 @@
 """Pairs of code and test, chosen so that a wrong test spoils them least."""
 
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Literal, NamedTuple
 
 from mmalign.errors import RecordError
 
-__all__ = ["Cell", "MinimaxChoice", "minimax_pair", "random_pair"]
+__all__ = ["Cell", "MinimaxChoice", "Ties", "minimax_pair", "random_pair"]
 
 Status = Literal["ok", "no_code_passes", "all_pass"]
 
@@ -16,6 +16,15 @@ class Cell(NamedTuple):
 
     code: int
     test: int
+
+
+class Ties(NamedTuple):
+    """How many candidates were equally good where each part was chosen; 1 where none but it was."""
+
+    chosen_code: int
+    chosen_test: int
+    rejected_test: int
+    rejected_code: int
 
 
 class MinimaxChoice(NamedTuple):
@@ -31,6 +40,8 @@ class MinimaxChoice(NamedTuple):
     """A code with a test that it passes."""
     rejected: Cell | None = None
     """A code with a test that it fails."""
+    ties: Ties | None = None
+    """Among which candidates the first was taken; None where the cells were drawn."""
 
     @property
     def same_code(self) -> bool:
@@ -79,24 +90,23 @@ def minimax_pair(results: Sequence[Sequence[int]]) -> MinimaxChoice:
     test_scores = [sum(column) for column in zip(*results, strict=True)]
     if (status := _status(results)) != "ok":
         return MinimaxChoice(code_scores, test_scores, status)
-    best_code = max(codes, key=lambda code: code_scores[code])
-    hardest_test = min(
-        (test for test in tests if results[best_code][test]), key=lambda test: test_scores[test]
-    )
-    easiest_test = max(
-        (test for test in tests if test_scores[test] < len(codes)),
-        key=lambda test: test_scores[test],
-    )
-    worst_code = min(
-        (code for code in codes if not results[code][easiest_test]),
-        key=lambda code: code_scores[code],
-    )
+    best_codes = _best(codes, code_scores, max)
+    chosen_code = best_codes[0]
+    passed = [test for test in tests if results[chosen_code][test]]
+    hardest_tests = _best(passed, test_scores, min)
+    failed_by_some = [test for test in tests if test_scores[test] < len(codes)]
+    easiest_tests = _best(failed_by_some, test_scores, max)
+    rejected_test = easiest_tests[0]
+    failing = [code for code in codes if not results[code][rejected_test]]
+    worst_codes = _best(failing, code_scores, min)
+    found = (best_codes, hardest_tests, easiest_tests, worst_codes)
     return MinimaxChoice(
         code_scores,
         test_scores,
         "ok",
-        chosen=Cell(best_code, hardest_test),
-        rejected=Cell(worst_code, easiest_test),
+        chosen=Cell(chosen_code, hardest_tests[0]),
+        rejected=Cell(worst_codes[0], rejected_test),
+        ties=Ties(*map(len, found)),
     )
 
 
@@ -125,6 +135,14 @@ def random_pair(results: Sequence[Sequence[int]], *, rng: random.Random) -> Mini
         chosen=rng.choice([cell for cell in cells if results[cell.code][cell.test]]),
         rejected=rng.choice([cell for cell in cells if not results[cell.code][cell.test]]),
     )
+
+
+def _best(
+    candidates: Sequence[int], scores: Sequence[int], best: Callable[[Iterable[int]], int]
+) -> list[int]:
+    """The candidates with the largest or smallest score, in their order."""
+    wanted = best(scores[candidate] for candidate in candidates)
+    return [candidate for candidate in candidates if scores[candidate] == wanted]
 
 
 def _status(results: Sequence[Sequence[int]]) -> Status:

@@ -25,6 +25,7 @@ def test_worked_by_hand() -> None:
     found = minimax_pair([[1, 1, 0], [1, 0, 0], [1, 0, 1]])
     assert (found.code_scores, found.test_scores) == ([2, 1, 2], [3, 1, 1])
     assert (found.chosen, found.rejected) == ((0, 1), (1, 1))
+    assert found.ties == (2, 1, 2, 1)
     assert found.same_test
     assert not found.same_code
 
