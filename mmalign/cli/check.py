@@ -21,7 +21,7 @@ def check_recipe(recipe: "RunConfig") -> None:
         ConfigError: A setting of a plug-in, the objective or the metric does not fit.
         PluginError: A plug-in does not exist or is no agent.
     """
-    from mmalign.evaluation import METRICS, require_judge
+    from mmalign.evaluation import METRICS, require_draws, require_judge
     from mmalign.objectives import parse_objective
     from mmalign.pipeline import call_reader
     from mmalign.pipeline.agents import agent_settings, load_agent
@@ -40,6 +40,12 @@ def check_recipe(recipe: "RunConfig") -> None:
                     f"evaluation.{key}: no metric is called {metric!r}; {_near(metric)}"
                 )
         require_judge(section.metric, has_judge=section.judge is not None, beside=section.beside)
+        require_draws(
+            section.metric,
+            num_samples=section.num_samples,
+            k=section.k,
+            temperature=section.sampling.temperature,
+        )
         call_reader(recipe.evaluation.dataset, "evaluation.dataset")
 
 

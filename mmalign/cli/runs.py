@@ -106,10 +106,13 @@ def evaluate(
     """Score the policy on the recipe's evaluation set."""
 
     def work(recipe: "RunConfig", console: Console) -> Any:
-        from mmalign.pipeline.stages import claim_folder, evaluate_arm
+        from mmalign.pipeline.evaluating import evaluate_arm
+        from mmalign.pipeline.stages import claim_folder
 
         claim_folder(recipe)
         report = evaluate_arm(recipe, arm.value, console)
+        low, high = report.intervals[report.metric]
+        console.print(f"{report.metric} {report.value:.1f} % [{low:.1f}, {high:.1f}]", markup=False)
         return {"arm": arm.value, "metrics": dict(report.metrics)}
 
     _carry_out(config, overrides, dry_run, as_json, work)

@@ -2,24 +2,37 @@
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, Generic, TextIO, TypeVar
 
 from pydantic import ValidationError
 
 from mmalign.errors import RecordError, StoreError
 from mmalign.evaluation.predictions import Prediction
-from mmalign.models.protocol import ChatModel, Sampling
 from mmalign.records import Sample
 from mmalign.records.atomic import write_text
 
-__all__ = ["AnswerFile", "read_predictions"]
+__all__ = ["AnswerFile", "Key", "read_lines", "read_predictions", "samples_digest"]
+
+PredictionT = TypeVar("PredictionT", bound=Prediction)
+Key = tuple[str, int]
+"""Sample and draw."""
 
 
 def read_predictions(path: Path) -> list[Prediction]:
     """The answers of a file; a last line that was cut off by a kill is left out.
+
+    Raises:
+        RecordError: Another line is no prediction.
+        StoreError: The file cannot be read.
+    """
+    return read_lines(path, Prediction)
+
+
+def read_lines(path: Path, record: type[PredictionT]) -> list[PredictionT]:
+    """The lines of a file as records; a last line that was cut off by a kill is left out.
 
     Raises:
         RecordError: Another line is no prediction.
@@ -32,53 +45,51 @@ def read_predictions(path: Path) -> list[Prediction]:
     found = []
     for number, line in enumerate(lines[:-1], start=1):  # behind the last newline: cut off
         try:
-            found.append(Prediction.model_validate_json(line))
+            found.append(record.model_validate_json(line))
         except ValidationError as error:
             raise RecordError(f"{path}:{number}: is no prediction: {line[:60]!r}") from error
     return found
 
 
-class AnswerFile:
-    """Answers of one model to one set of questions, and the manifest that says whose."""
+def samples_digest(items: Sequence[Sample]) -> str:
+    """Hash of all questions with their gold answers and tests, in order."""
+    digest = hashlib.blake2b(digest_size=16)
+    for item in items:
+        digest.update(f"{item.id}\x1f{item.content_id()}\n".encode())
+    return digest.hexdigest()
 
-    def __init__(self, path: Path) -> None:
+
+class AnswerFile(Generic[PredictionT]):
+    """What was said about one set of questions, and the manifest that says by whom."""
+
+    def __init__(self, path: Path, record: type[PredictionT]) -> None:
         self._path = path
+        self._record = record
         self._manifest = path.with_name(path.name.removesuffix(".jsonl") + ".manifest.json")
 
-    def claim(
-        self,
-        model: ChatModel,
-        items: Sequence[Sample],
-        sampling: Sampling,
-        fingerprint: Mapping[str, Any],
-    ) -> None:
+    def claim(self, items: Sequence[Sample], origin: Mapping[str, Any]) -> None:
         """Make the file this evaluation's, or see that it already is.
 
+        Args:
+            items: The questions.
+            origin: Everything that makes it another evaluation: the model, its sampling ...
+
         Raises:
-            StoreError: It holds answers of another model or to other questions; says which.
+            StoreError: It holds another evaluation, or one of other questions; says which.
         """
-        digest = hashlib.blake2b(digest_size=16)
-        for item in items:
-            digest.update(f"{item.id}\x1f{item.content_id()}\n".encode())
-        given: dict[str, Any] = {
-            "model": model.name,
-            "identity": dict(model.identity),
-            "sampling": sampling.model_dump(mode="json"),
-            "samples": digest.hexdigest(),
-            "fingerprint": dict(fingerprint),
-        }
-        given = json.loads(json.dumps(given, default=str))
+        given = json.loads(json.dumps({**origin, "samples": samples_digest(items)}, default=str))
         if self._path.exists():
             self._compare(given)
         else:
             write_text(self._manifest, json.dumps(given, indent=1) + "\n")
 
-    def read(self, items: Sequence[Sample]) -> dict[str, Prediction]:
-        """The answers so far by sample id."""
+    def read(self, questions: Iterable[Key]) -> dict[Key, PredictionT]:
+        """What the file holds about these questions; the last line where there are several."""
         if not self._path.exists():
             return {}
-        ids = {item.id for item in items}
-        return {answer.id: answer for answer in read_predictions(self._path) if answer.id in ids}
+        asked = set(questions)
+        found = {(line.id, line.draw): line for line in read_lines(self._path, self._record)}
+        return {key: line for key, line in found.items() if key in asked}
 
     @contextmanager
     def appending(self) -> Iterator[TextIO]:

@@ -26,6 +26,7 @@ __all__ = [
     "exact_match",
     "multiple_choice",
     "score_table",
+    "scores_of",
     "subset_of",
     "values_of",
     "videohallucer",
@@ -134,10 +135,19 @@ def score_table(
         ConfigError: There is no such profile.
     """
     answered = match(items, predictions, allow_missing=allow_missing)
-    judged = judge(answered, check_profile(profile))
+    missing = tuple(answer.sample.id for answer in answered if answer.text is None)
+    return scores_of(judge(answered, check_profile(profile)), len(items), missing)
+
+
+def scores_of(judged: Judged, num_items: int, missing: tuple[str, ...]) -> Scores:
+    """The metrics of a table of outcomes, and its counts.
+
+    Raises:
+        RecordError: The table is empty.
+    """
     table = judged.table
     values = values_of(table)
-    counts = {"items": len(items) - judged.num_left_out, "units": len(table.units)}
+    counts = {"items": num_items - judged.num_left_out, "units": len(table.units)}
     if judged.num_left_out:
         counts["left_out"] = judged.num_left_out
     for group, inside in table.members().items():
@@ -148,7 +158,7 @@ def score_table(
         subsets=values.subsets,
         counts=counts,
         unparsed=judged.num_unparsed,
-        missing=tuple(answer.sample.id for answer in answered if answer.text is None),
+        missing=missing,
         table=table,
     )
 

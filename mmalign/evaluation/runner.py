@@ -1,41 +1,44 @@
-"""Ask a model every question of a benchmark once, keep the answers, score them."""
+"""Ask a model every question of a benchmark, keep the answers, score them."""
 
-import asyncio
 import json
 import platform
 import time
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
-from rich.progress import Progress, TaskID
 
-from mmalign.errors import (
-    ConfigError,
-    MediaError,
-    MissingPredictionsError,
-    ModelCallError,
-    RecordError,
-    StoreError,
-)
-from mmalign.evaluation.answers import AnswerFile
+from mmalign.engine import draw_seed
+from mmalign.errors import RecordError
+from mmalign.evaluation.answers import AnswerFile, Key, samples_digest
+from mmalign.evaluation.asking import Asker, Question
 from mmalign.evaluation.bootstrap import Interval, intervals
+from mmalign.evaluation.code import run_programs, sandbox_settings
 from mmalign.evaluation.metrics import Scores
+from mmalign.evaluation.pass_at_k import empty_share_warning, functional_correctness
 from mmalign.evaluation.predictions import Prediction
-from mmalign.evaluation.scoring import JUDGES, require_judge, score, score_judged
+from mmalign.evaluation.scoring import (
+    JUDGES,
+    require_draws,
+    require_judge,
+    require_sandbox,
+    score,
+    score_judged,
+)
 from mmalign.models.ambiguity_judge import JUDGE_SAMPLING
 from mmalign.models.protocol import ChatModel, Sampling
 from mmalign.records import Sample, content_id
 from mmalign.records.atomic import write_text
 
+if TYPE_CHECKING:
+    from mmalign.sandbox import Sandbox
+
 __all__ = ["EvaluationReport", "evaluate"]
 
-Answer = Callable[[Sample], Awaitable[Prediction]]
-
-_SHOWN = 5
+Answer = Callable[[Question], Awaitable[Prediction]]
 
 
 @dataclass(frozen=True)
@@ -54,6 +57,8 @@ class EvaluationReport:
     model: str = ""
     settings: Mapping[str, Any] = field(default_factory=dict)
     """How the model was asked: frames, sampling, prompt templates."""
+    warnings: tuple[str, ...] = ()
+    """What a reader of the numbers should know."""
 
     @property
     def metric(self) -> str:
@@ -96,6 +101,7 @@ class EvaluationReport:
             "unparsed": self.scores.unparsed,
             "missing": list(self.scores.missing),
             "errors": dict(self.errors),
+            "warnings": list(self.warnings),
             "model": self.model,
             "settings": dict(self.settings),
             "versions": {
@@ -122,12 +128,16 @@ async def evaluate(
     console: Console | None = None,
     judge: ChatModel | None = None,
     beside: str | None = None,
+    num_samples: int = 1,
+    k: Sequence[int] = (1,),
+    answer_seed: int = 0,
+    sandbox: "Sandbox | None" = None,
 ) -> EvaluationReport:
-    """Answer every question once, greedily, and score the answers.
+    """Answer every question, once and greedily unless said otherwise, and score the answers.
 
     Answers go to `NAME.predictions.jsonl` as they come; the same evaluation started again asks
-    only what is left. What a judge says of them goes to `NAME.judged.jsonl` in the same way.
-    `NAME.json` holds the report.
+    only what is left. What a judge says of them goes to `NAME.judged.jsonl` in the same way, what
+    became of programs to `NAME.verdicts.jsonl`. `NAME.json` holds the report.
 
     Args:
         model: Who answers.
@@ -136,7 +146,7 @@ async def evaluate(
         out_folder: Where the files go.
         name: Name of the arm: `before`, `after`.
         profile: How answers are read, `strict` or `official`.
-        sampling: Length of an answer; temperature 0.
+        sampling: Length of an answer; temperature 0, unless several answers are drawn.
         max_concurrency: Questions under way at once.
         allow_missing: A question that could not be asked counts as wrong instead of being an
             error at the end.
@@ -147,38 +157,37 @@ async def evaluate(
         console: Where progress is shown; nowhere by default.
         judge: Who is asked about the answers, for a metric of `JUDGES`.
         beside: A second metric, which scores the answers themselves.
+        num_samples: Answers drawn to each question, for a metric of `RUNS`.
+        k: Sizes of pass@k, for such a metric.
+        answer_seed: Of the draws, where there are several.
+        sandbox: Where programs are run, for such a metric.
 
     Raises:
-        ConfigError: There is no such metric or profile, the judge is missing or idle, or the
-            sampling is not greedy.
+        ConfigError: There is no such metric or profile; judge, sandbox, sampling and number of
+            answers do not fit it.
         RecordError: There are no samples, an id comes twice, or one lacks what the metric needs;
             found before the model is asked.
         MissingPredictionsError: Some questions could not be asked; names five, with reasons.
+        FailedRatioError: Too many programs could not be run.
         StoreError: The predictions there are another model's, or a file cannot be written.
     """
     items = list(samples)
-    if not items:
-        raise RecordError("the data set has no samples to evaluate")
-    if sampling.temperature != 0:
-        raise ConfigError(
-            f"evaluation is greedy, found temperature {sampling.temperature}; set it to 0"
-        )
     require_judge(metric, has_judge=judge is not None, beside=beside)
-    for name_of_metric in (metric, beside):  # bad gold data, early
-        if name_of_metric is not None:
-            score(items, [], metric=name_of_metric, profile=profile, allow_missing=True)
-    answers = AnswerFile(out_folder / f"{name}.predictions.jsonl")
-    answers.claim(model, items, sampling, fingerprint or {})
-    asked = _Asked(items, max_concurrency, allow_missing, console)
-    predictions, errors = await asked.all(_answer_of(model, sampling), answers)
-    scored: dict[str, Any] = {"metric": metric, "profile": profile, "allow_missing": allow_missing}
-    if judge is None:
-        scores = score(items, predictions.values(), **scored)
-    else:
-        told = AnswerFile(out_folder / f"{name}.judged.jsonl")
-        replies, more = await asked.replies(judge, metric, predictions, told)
+    require_sandbox(metric, has_sandbox=sandbox is not None)
+    require_draws(metric, num_samples=num_samples, k=k, temperature=sampling.temperature)
+    _require_gold(items, [metric, beside], profile)
+    asker = Asker(max_concurrency, allow_missing, console)
+    arm = _Arm(items, num_samples, out_folder / name, metric, profile, asker)
+    origin = {"sampling": sampling.model_dump(mode="json"), "fingerprint": dict(fingerprint or {})}
+    drawn_from = answer_seed if num_samples > 1 else None
+    predictions, errors = await arm.answers(model, sampling, drawn_from, origin)
+    if sandbox is not None:
+        scores = await arm.scored_by_running(sandbox, predictions, k)
+    elif judge is not None:
+        scores, more = await arm.scored_by_judge(judge, predictions, beside)
         errors |= more
-        scores = score_judged(items, predictions.values(), replies, beside=beside, **scored)
+    else:
+        scores = score(items, predictions.values(), **arm.scored)
     report = EvaluationReport(
         name=name,
         scorer=metric,
@@ -187,87 +196,117 @@ async def evaluate(
         intervals=intervals(scores.table, num_draws=num_draws, seed=seed),
         errors=errors,
         model=model.name,
-        settings={
-            "sampling": sampling.model_dump(mode="json"),
-            "frames": _frames(model.identity),
-            "prompt_templates": sorted(
-                {str(item.metadata.get("prompt_template", "unnamed")) for item in items}
-            ),
-            "identity": json.loads(json.dumps(dict(model.identity), default=str)),
-        },
+        settings=_settings(model, sampling, items, num_samples, sandbox),
+        warnings=tuple(filter(None, [empty_share_warning(scores)])),
     )
     write_text(out_folder / f"{name}.json", json.dumps(report.as_json(), indent=1) + "\n")
     return report
 
 
 @dataclass(frozen=True)
-class _Asked:
-    """Questions that are asked once each, some at a time."""
+class _Arm:
+    """One evaluation's questions and files."""
 
     items: Sequence[Sample]
-    max_concurrency: int
-    allow_missing: bool
-    console: Console | None
+    num_samples: int
+    path: Path
+    """Files are named by it and a suffix."""
+    metric: str
+    profile: str
+    asker: Asker
 
-    async def all(
-        self, answer: Answer, answers: AnswerFile
-    ) -> tuple[dict[str, Prediction], dict[str, str]]:
-        """All answers, those of earlier starts too; what could not be asked, with the reason.
+    @property
+    def questions(self) -> list[Question]:
+        """Every draw of every sample."""
+        return [Question(item, draw) for item in self.items for draw in range(self.num_samples)]
 
-        Raises:
-            MissingPredictionsError: Some could not be asked, and none may be missing.
-        """
-        known = answers.read(self.items)
-        todo = [item for item in self.items if item.id not in known]
-        errors: dict[str, str] = {}
-        rest = iter(todo)
-        with answers.appending() as file, _progress(self.console) as progress:
-            task = progress.add_task("evaluate", total=len(self.items), completed=len(known))
-            workers = [
-                asyncio.create_task(_worker(answer, rest, file, errors, progress, task))
-                for _ in range(min(self.max_concurrency, len(todo)))
-            ]
-            try:
-                await asyncio.gather(*workers)
-            finally:
-                for worker in workers:
-                    worker.cancel()
-                await asyncio.gather(*workers, return_exceptions=True)
-        if errors and not self.allow_missing:
-            raise _missing(errors, len(self.items))
-        return answers.read(self.items), errors
+    @property
+    def scored(self) -> dict[str, Any]:
+        """How it is scored."""
+        allow_missing = self.asker.allow_missing
+        return {"metric": self.metric, "profile": self.profile, "allow_missing": allow_missing}
 
-    async def replies(
-        self,
-        judge: ChatModel,
-        metric: str,
-        predictions: Mapping[str, Prediction],
-        told: AnswerFile,
-    ) -> tuple[list[Prediction], dict[str, str]]:
-        """What the judge says of each answer; what could not be asked, with the reason."""
-        texts = {key: answer.prediction for key, answer in predictions.items()}
-        told.claim(
-            judge, self.items, JUDGE_SAMPLING, {"metric": metric, "answers": content_id(texts)}
+    def file(self, kind: str) -> Path:
+        """Where lines of a kind stand."""
+        return self.path.with_name(f"{self.path.name}.{kind}.jsonl")
+
+    async def answers(
+        self, model: ChatModel, sampling: Sampling, seed: int | None, origin: Mapping[str, Any]
+    ) -> tuple[dict[Key, Prediction], dict[str, str]]:
+        """What the model answers; what it could not be asked, with the reason."""
+        file = AnswerFile(self.file("predictions"), Prediction)
+        drawn = {} if seed is None else {"answer_seed": seed}
+        whose = {"model": model.name, "identity": dict(model.identity)}
+        file.claim(self.items, {**whose, **origin, **drawn})
+        return await self.asker.all(self.questions, _answer_of(model, sampling, seed), file)
+
+    async def scored_by_running(
+        self, sandbox: "Sandbox", predictions: Mapping[Key, Prediction], k: Sequence[int]
+    ) -> Scores:
+        """Scores of what becomes of the programs in the answers."""
+        verdicts = await run_programs(
+            sandbox,
+            self.questions,
+            predictions,
+            self.file("verdicts"),
+            asker=self.asker,
+            profile=self.profile,
         )
-        answered = replace(self, items=[item for item in self.items if item.id in texts])
+        return functional_correctness(
+            self.items,
+            verdicts,
+            profile=self.profile,
+            allow_missing=self.asker.allow_missing,
+            k=k,
+        )
 
-        async def reply(sample: Sample) -> Prediction:
-            said = await JUDGES[metric](judge, sample, texts[sample.id])
+    async def scored_by_judge(
+        self, judge: ChatModel, predictions: Mapping[Key, Prediction], beside: str | None
+    ) -> tuple[Scores, dict[str, str]]:
+        """Scores of what a judge says; what it could not be asked, with the reason."""
+        texts = {key: answer.prediction for (key, _), answer in predictions.items()}
+        file = AnswerFile(self.file("judged"), Prediction)
+        origin = {
+            "model": judge.name,
+            "identity": dict(judge.identity),
+            "sampling": JUDGE_SAMPLING.model_dump(mode="json"),
+            "fingerprint": {"metric": self.metric, "answers": content_id(texts)},
+        }
+        file.claim(self.items, origin)
+
+        async def reply(question: Question) -> Prediction:
+            sample = question.sample
+            said = await JUDGES[self.metric](judge, sample, texts[sample.id])
             return Prediction(id=sample.id, prediction=said)
 
-        replies, errors = await answered.all(reply, told)
-        return list(replies.values()), errors
+        answered = [question for question in self.questions if question.sample.id in texts]
+        replies, errors = await self.asker.all(answered, reply, file)
+        given = predictions.values()
+        scores = score_judged(self.items, given, replies.values(), beside=beside, **self.scored)
+        return scores, errors
 
 
-def _answer_of(model: ChatModel, sampling: Sampling) -> Answer:
+def _require_gold(items: Sequence[Sample], metrics: Sequence[str | None], profile: str) -> None:
+    """Score nothing, so that bad gold data is found before the model is asked."""
+    if not items:
+        raise RecordError("the data set has no samples to evaluate")
+    for metric in filter(None, metrics):
+        score(items, [], metric=metric, profile=profile, allow_missing=True)
+
+
+def _answer_of(model: ChatModel, sampling: Sampling, seed: int | None) -> Answer:
+    """How a question is asked; with a seed, its draw has one of its own."""
     frames = _frames(model.identity)
 
-    async def answer(sample: Sample) -> Prediction:
+    async def answer(question: Question) -> Prediction:
+        sample, draw = question
         started = time.perf_counter()
-        (completion,) = await model.generate(sample.messages, n=1, sampling=sampling)
+        drawn = None if seed is None else draw_seed(seed, sample.id, 0, f"answer {draw}")
+        (completion,) = await model.generate(sample.messages, n=1, sampling=sampling, seed=drawn)
         return Prediction(
             id=sample.id,
             prediction=completion.text,
+            draw=draw,
             frames=frames if sample.media else None,
             seconds=round(time.perf_counter() - started, 4),
         )
@@ -275,31 +314,33 @@ def _answer_of(model: ChatModel, sampling: Sampling) -> Answer:
     return answer
 
 
-async def _worker(
-    answer: Answer,
-    rest: Iterator[Sample],
-    file: TextIO,
-    errors: dict[str, str],
-    progress: Progress,
-    task: TaskID,
-) -> None:
-    for sample in rest:  # shared: each sample goes to one worker
-        try:
-            prediction = await answer(sample)
-        except (MediaError, ModelCallError) as error:
-            errors[sample.id] = f"{error.reason}: {error}"
-        else:
-            try:
-                file.write(prediction.model_dump_json(exclude={"schema_version"}) + "\n")
-                file.flush()
-            except OSError as error:
-                raise StoreError(f"{file.name}: cannot be written: {error.strerror}") from error
-        progress.advance(task)
+def _settings(
+    model: ChatModel,
+    sampling: Sampling,
+    items: Sequence[Sample],
+    num_samples: int,
+    sandbox: "Sandbox | None",
+) -> dict[str, Any]:
+    """How the answers came about; two evaluations that differ in it are not compared."""
+    names = {
+        "@".join(filter(None, [str(item.metadata.get("dataset", "")), _version(item)]))
+        for item in items
+    }
+    settings = {
+        "sampling": sampling.model_dump(mode="json"),
+        "frames": _frames(model.identity),
+        "num_samples": num_samples,
+        "prompt_templates": sorted(
+            {str(item.metadata.get("prompt_template", "unnamed")) for item in items}
+        ),
+        "benchmark": {"names": sorted(names), "samples": samples_digest(items)},
+        "identity": json.loads(json.dumps(dict(model.identity), default=str)),
+    }
+    return settings if sandbox is None else {**settings, "sandbox": sandbox_settings(sandbox)}
 
 
-def _progress(console: Console | None) -> Progress:
-    hidden = console is None or not console.is_terminal
-    return Progress(console=console, disable=hidden, transient=True)
+def _version(item: Sample) -> str:
+    return str(item.metadata.get("version", ""))
 
 
 def _frames(identity: Mapping[str, Any]) -> int | None:
@@ -307,13 +348,3 @@ def _frames(identity: Mapping[str, Any]) -> int | None:
     found = identity.get("frame_sampling")
     value = found.get("num_frames") if isinstance(found, Mapping) else None
     return value if isinstance(value, int) else None
-
-
-def _missing(errors: Mapping[str, str], num_items: int) -> MissingPredictionsError:
-    shown = "; ".join(f'"{key}": {errors[key]}' for key in list(errors)[:_SHOWN])
-    more = f"; and {len(errors) - _SHOWN} more" if len(errors) > _SHOWN else ""
-    return MissingPredictionsError(
-        f"{len(errors)} of {num_items} samples could not be asked: {shown}{more}. The other "
-        f"answers are kept: mend the cause and start again, or count them as wrong with "
-        f"allow_missing"
-    )

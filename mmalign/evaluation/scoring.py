@@ -15,13 +15,23 @@ from mmalign.evaluation.metrics import (
     videohallucer,
 )
 from mmalign.evaluation.music_avqa import music_avqa
+from mmalign.evaluation.pass_at_k import functional_correctness
 from mmalign.evaluation.predictions import Prediction
 from mmalign.evaluation.table import side_by_side
 from mmalign.evaluation.tempcompass import tempcompass
 from mmalign.models.protocol import ChatModel
 from mmalign.records import Sample
 
-__all__ = ["JUDGES", "METRICS", "require_judge", "score", "score_judged"]
+__all__ = [
+    "JUDGES",
+    "METRICS",
+    "RUNS",
+    "require_draws",
+    "require_judge",
+    "require_sandbox",
+    "score",
+    "score_judged",
+]
 
 METRICS: dict[str, Metric] = {
     "videohallucer": videohallucer,
@@ -32,12 +42,16 @@ METRICS: dict[str, Metric] = {
     "ambiguity": ambiguity,
     "music_avqa": music_avqa,
     "avqa": multiple_choice,
+    "pass_at_k": functional_correctness,
 }
 
 JUDGES: dict[str, Callable[[ChatModel, Sample, str], Awaitable[str]]] = {
     "ambiguity": judge_ambiguity,
 }
 """How a judge is asked about an answer, by the metric that scores its replies."""
+
+RUNS = frozenset({"pass_at_k"})
+"""Metrics that score what becomes of the programs in answers."""
 
 
 def score(
@@ -106,6 +120,49 @@ def require_judge(metric: str, *, has_judge: bool, beside: str | None = None) ->
         raise ConfigError(
             f"evaluation.metric: {metric} asks no judge, found evaluation.judge or "
             f"evaluation.beside; leave them out or use {', '.join(JUDGES)}"
+        )
+
+
+def require_sandbox(metric: str, *, has_sandbox: bool) -> None:
+    """Refuse a metric of programs that run without a sandbox, and a sandbox that runs none.
+
+    Raises:
+        ConfigError: Says which it is.
+    """
+    if metric in RUNS and not has_sandbox:
+        raise ConfigError(f"evaluation.metric: {metric} runs programs; give it a sandbox")
+    if metric not in RUNS and has_sandbox:
+        raise ConfigError(
+            f"evaluation.metric: {metric} runs no programs, found a sandbox; leave it out or use "
+            f"{', '.join(sorted(RUNS))}"
+        )
+
+
+def require_draws(metric: str, *, num_samples: int, k: Sequence[int], temperature: float) -> None:
+    """Refuse numbers of answers that the metric does not score, or that would all be the same.
+
+    Raises:
+        ConfigError: Says which it is.
+    """
+    if metric not in RUNS and (num_samples > 1 or tuple(k) != (1,)):
+        raise ConfigError(
+            f"evaluation.metric: {metric} scores one answer per question, found num_samples "
+            f"{num_samples} and k {list(k)}; leave both out"
+        )
+    if not k or min(k) < 1 or len(set(k)) < len(k) or max(k) > num_samples:
+        raise ConfigError(
+            f"evaluation.k: found {list(k)} with num_samples {num_samples}; expected different "
+            f"numbers from 1 to num_samples"
+        )
+    if num_samples == 1 and temperature != 0:
+        raise ConfigError(
+            f"evaluation is greedy, found temperature {temperature}; set it to 0, or draw several "
+            f"answers with num_samples where the metric takes them"
+        )
+    if num_samples > 1 and temperature == 0:
+        raise ConfigError(
+            f"evaluation.num_samples: {num_samples} answers at temperature 0 are all the same; "
+            f"set sampling.temperature, 0.2 for pass@1 and 0.8 for larger k are customary"
         )
 
 

@@ -51,6 +51,10 @@ class EvaluationSection(Config):
     """Greedy unless said otherwise."""
     max_concurrency: int = Field(default=64, gt=0)
     """Questions under way at once."""
+    num_samples: int = Field(default=1, gt=0)
+    """Answers drawn to each question, for pass_at_k; more than one needs a temperature."""
+    k: tuple[int, ...] = (1,)
+    """Sizes of pass@k, each at most num_samples; the first is the one that arms are judged by."""
 
 
 class RunConfig(Config):

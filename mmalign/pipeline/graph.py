@@ -12,13 +12,8 @@ from langgraph.types import interrupt
 from rich.console import Console
 
 from mmalign.pipeline.config import RunConfig
-from mmalign.pipeline.stages import (
-    build_pairs,
-    claim_folder,
-    evaluate_arm,
-    make_report,
-    train_policy,
-)
+from mmalign.pipeline.evaluating import evaluate_arm
+from mmalign.pipeline.stages import build_pairs, claim_folder, make_report, train_policy
 from mmalign.records import content_id
 
 __all__ = ["RunState", "pipeline_graph", "run_pipeline"]

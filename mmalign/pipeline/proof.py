@@ -32,14 +32,8 @@ from mmalign.evaluation import (
     write_proof,
 )
 from mmalign.pipeline.config import Plugin, RunConfig
-from mmalign.pipeline.stages import (
-    DECIDES_PAIRS,
-    arm_scores,
-    build_pairs,
-    claim_folder,
-    evaluate_arm,
-    train_policy,
-)
+from mmalign.pipeline.evaluating import arm_scores, evaluate_arm
+from mmalign.pipeline.stages import DECIDES_PAIRS, build_pairs, claim_folder, train_policy
 from mmalign.records import content_id
 from mmalign.records.atomic import write_text
 

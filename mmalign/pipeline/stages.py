@@ -1,7 +1,5 @@
 """The stages of a run; each can be called alone, and again: finished work is left as it is."""
 
-import hashlib
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -23,16 +21,6 @@ from mmalign.engine import (
 )
 from mmalign.engine.manifest import current_versions
 from mmalign.errors import ConfigError, StoreError
-from mmalign.evaluation import (
-    Difference,
-    EvaluationReport,
-    Scores,
-    evaluate,
-    paired_bootstrap,
-    read_predictions,
-    score,
-    score_judged,
-)
 from mmalign.media import default_cache
 from mmalign.models.families import family_of, processor_of
 from mmalign.models.load import load_model
@@ -41,7 +29,6 @@ from mmalign.objectives import ChosenObjective, parse_objective
 from mmalign.pipeline.agents import agent_settings, load_agent, online_agent
 from mmalign.pipeline.config import Plugin, RunConfig, call_reader
 from mmalign.records import PreferencePair, Sample
-from mmalign.records.atomic import write_text
 from mmalign.records.jsonl import read_jsonl
 from mmalign.records.spans import phrase_ids_of
 from mmalign.report import write_report
@@ -54,11 +41,8 @@ DECIDES_PAIRS = ("seed", "media", "dataset", "agent", "models")
 
 __all__ = [
     "DECIDES_PAIRS",
-    "arm_scores",
     "build_pairs",
     "claim_folder",
-    "compare_arms",
-    "evaluate_arm",
     "make_report",
     "read_samples",
     "train_policy",
@@ -240,120 +224,9 @@ def policy_path(config: RunConfig) -> str:
     return str(path)
 
 
-def evaluate_arm(config: RunConfig, name: str, console: Console) -> EvaluationReport:
-    """Score the policy on the evaluation set, as it was (`before`) or as trained (`after`).
-
-    When both are there, `eval/difference.json` tells how they differ.
-
-    Raises:
-        ConfigError: The recipe has no evaluation section.
-    """
-    section = config.evaluation
-    if section is None:
-        raise ConfigError("the recipe has no evaluation section")
-    model_config = config.models["policy"]
-    if name != "before":
-        model_config = trained_policy(config)
-    samples = list(call_reader(section.dataset, "evaluation.dataset"))
-    model = load_model(model_config, config.media)
-    report = run_apart(_evaluate(config, model, samples, name, console))
-    if all((config.output_dir / "eval" / f"{arm}.json").exists() for arm in ("before", "after")):
-        compare_arms(config)
-    return report
-
-
-def arm_scores(config: RunConfig, name: str) -> Scores:
-    """The scores of an arm that was evaluated, item by item.
-
-    Raises:
-        ConfigError: The recipe has no evaluation section.
-        StoreError: The arm was not evaluated.
-    """
-    section = config.evaluation
-    if section is None:
-        raise ConfigError("the recipe has no evaluation section")
-    samples = list(call_reader(section.dataset, "evaluation.dataset"))
-    folder = config.output_dir / "eval"
-    predictions = read_predictions(folder / f"{name}.predictions.jsonl")
-    if section.judge is None:
-        return score(samples, predictions, metric=section.metric, profile=section.profile)
-    return score_judged(
-        samples,
-        predictions,
-        read_predictions(folder / f"{name}.judged.jsonl"),
-        metric=section.metric,
-        beside=section.beside,
-        profile=section.profile,
-    )
-
-
-def compare_arms(config: RunConfig) -> Difference:
-    """How much training has changed the main metric; also written to `eval/difference.json`.
-
-    Raises:
-        ConfigError: The recipe has no evaluation section.
-        StoreError: `before` or `after` was not evaluated.
-    """
-    before, after = arm_scores(config, "before"), arm_scores(config, "after")
-    difference = paired_bootstrap([before.table], [after.table], before.main)
-    text = json.dumps({"metric": before.main, **difference._asdict()}, indent=1)
-    write_text(config.output_dir / "eval" / "difference.json", text + "\n")
-    return difference
-
-
-def _weights_folder(config: RunConfig, arm: str) -> Path | None:
-    """Where the weights of an arm are, if they are in this file system."""
-    if arm != "before":
-        return config.output_dir / "train"
-    folder = Path(getattr(config.models["policy"], "model_name_or_path", ""))
-    return folder if folder.is_dir() else None
-
-
-def weights_hash(folder: Path | None) -> str:
-    """Hash of a folder's safetensors: a model that was trained again is another model."""
-    digest = hashlib.blake2b(digest_size=16)
-    for path in sorted(folder.glob("*.safetensors")) if folder else ():
-        digest.update(path.read_bytes())
-    return digest.hexdigest()
-
-
-def trained_policy(config: RunConfig) -> Config:
-    """The policy's settings with the run's training in place of its weights or beside them."""
-    trained = str(config.output_dir / "train")
-    key = "adapter" if config.lora is not None else "model_name_or_path"
-    return config.models["policy"].model_copy(update={key: trained})
-
-
 def make_report(config: RunConfig) -> Path:
     """The page of the run."""
     return write_report(config.output_dir)
-
-
-async def _evaluate(
-    config: RunConfig, model: ChatModel, samples: list[Sample], name: str, console: Console
-) -> EvaluationReport:
-    section = config.evaluation
-    assert section is not None
-    judge = None if section.judge is None else load_model(section.judge, config.media)
-    try:
-        return await evaluate(
-            model,
-            samples,
-            metric=section.metric,
-            profile=section.profile,
-            sampling=section.sampling,
-            max_concurrency=section.max_concurrency,
-            out_folder=config.output_dir / "eval",
-            name=name,
-            fingerprint={"weights": weights_hash(_weights_folder(config, name))},
-            console=console,
-            judge=judge,
-            beside=section.beside,
-        )
-    finally:
-        for opened in (model, judge):
-            if opened is not None:
-                await opened.close()
 
 
 def _objective(config: RunConfig) -> ChosenObjective | None:

@@ -14,6 +14,7 @@ from pydantic import ValidationError
 from mmalign.errors import StoreError
 from mmalign.media import FrameSampling
 from mmalign.records import DroppedSample, PreferencePair, Record
+from mmalign.report.comparing import comparison_problem
 
 __all__ = ["Arm", "RunData", "read_run", "sampling_of"]
 
@@ -190,12 +191,18 @@ def _arms(folder: Path, problems: list[str]) -> Mapping[str, Arm]:
     """Arms by name: `before` first, `after` last, others between them in the alphabet's order."""
     rank = {"before": 0, "base": 0, "after": 2}
     paths = sorted(folder.glob("*.json"), key=lambda path: (rank.get(path.stem, 1), path.stem))
-    arms = {}
+    found = {}
     for path in paths:
         value = _mapping(path, problems)
-        if value is None or not isinstance(value.get("metrics"), dict):
-            continue
-        arms[path.stem] = _arm(path.stem, value)
+        if value is not None and isinstance(value.get("metrics"), dict):
+            found[path.stem] = value
+    arms = {}
+    for name, value in found.items():
+        problem = comparison_problem(value, list(found.values())[-1])
+        if problem is None:
+            arms[name] = _arm(name, value)
+        else:
+            problems.append(f"eval/{name}.json: left out: {problem}")
     return arms
 
 
