@@ -14,6 +14,8 @@ TestProblem = Literal["syntax_error", "no_assert", "no_call"]
 """Reason codes of dropped tests."""
 
 _CATCHES_ASSERT = ("AssertionError", "Exception", "BaseException")
+_ASK_ABOUT = ("callable", "hasattr", "id", "isinstance", "print", "repr", "str", "type")
+"""Given the function, they say something of it but do not call it."""
 _ENDS_BLOCK = (ast.Return, ast.Raise, ast.Break, ast.Continue)
 _ALWAYS_TRUE = (ast.Lambda, ast.GeneratorExp)
 
@@ -67,7 +69,9 @@ class _Reach:
                 self._functions |= {argument.arg for argument in function.args.args}
         self._spread(tree)
 
-    def live(self, body: Sequence[ast.stmt], outer: _Statement | None = None) -> Iterator[_Statement]:
+    def live(
+        self, body: Sequence[ast.stmt], outer: _Statement | None = None
+    ) -> Iterator[_Statement]:
         """Statements that can be reached, with what is around them."""
         swallowed = outer is not None and outer.swallowed
         expects = outer is not None and outer.expects_raise
@@ -87,6 +91,7 @@ class _Reach:
             or (
                 isinstance(node, ast.Call)
                 and any(self._is_function(part) for part in (node.func, *node.args))
+                and not (isinstance(node.func, ast.Name) and node.func.id in _ASK_ABOUT)
             )
             for node in ast.walk(expression)
         )
@@ -140,6 +145,8 @@ class _Reach:
                 if any(node.value and self.depends(node.value) for node in returns):
                     self._functions.add(name)
             for statement in self.live(tree.body):
+                if statement.expects_raise:  # raised = True, in a handler
+                    self._values |= {name for name, _ in _assignments([statement.node])}
                 if not statement.swallowed:
                     parts = [n for part in _own_parts(statement.node) for n in ast.walk(part)]
                     self._called |= {part.id for part in parts if isinstance(part, ast.Name)}
@@ -156,9 +163,10 @@ class _Reach:
                 case ast.Name(id=name) if name in self._defined:
                     arguments = self._defined[name].args
                     self._assign({argument.arg for argument in arguments.args}, value)
-                case ast.Attribute(value=ast.Name(id=holder)):  # results.append(f(x))
-                    if self.depends(value):
-                        self._values.add(holder)
+                case ast.Name(id=name) if name in self._functions and isinstance(value, ast.Name):
+                    self._values.add(value.id)  # it may change its argument in place
+                case ast.Attribute(value=ast.Name(id=holder)) if self.depends(value):
+                    self._values.add(holder)  # results.append(f(x))
 
     def _is_function(self, node: ast.AST) -> bool:
         return isinstance(node, ast.Name) and node.id in self._functions
@@ -170,7 +178,10 @@ def _assignments(nodes: Sequence[ast.AST]) -> Iterator[tuple[str, ast.AST]]:
         match node:
             case ast.Assign(targets=targets, value=value):
                 pairs = [(target, value) for target in targets]
-            case ast.AugAssign(target=target, value=value) | ast.NamedExpr(target=target, value=value):
+            case (
+                ast.AugAssign(target=target, value=value)
+                | ast.NamedExpr(target=target, value=value)
+            ):
                 pairs = [(target, value)]
             case ast.AnnAssign(target=target, value=ast.expr() as value):
                 pairs = [(target, value)]
@@ -245,8 +256,8 @@ def _truth(expression: ast.expr) -> bool | None:
             if decides in truths:
                 return decides
             return None if None in truths else not decides
-        case ast.Compare(left=left, ops=[ast.Eq() | ast.Is()], comparators=[right]):
-            return True if ast.dump(left) == ast.dump(right) else None
         case ast.Compare(left=ast.Name(id="__name__")):
             return False  # tests are run as a module
+        case ast.Compare(left=left, ops=[ast.Eq() | ast.Is()], comparators=[right]):
+            return True if ast.dump(left) == ast.dump(right) else None
     return True if isinstance(expression, _ALWAYS_TRUE) else None

@@ -211,9 +211,7 @@ def _raised(described: Any) -> BaseException:
 def _units(tests: str, entry_points: Sequence[str]) -> list[_Unit]:
     tree = ast.parse(tests, "tests.py")
     asserting = {
-        node.name
-        for node in tree.body
-        if isinstance(node, ast.FunctionDef) and _holds_assert(node)
+        node.name for node in tree.body if isinstance(node, ast.FunctionDef) and _holds_assert(node)
     }
     used = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
     statements = tree.body + [

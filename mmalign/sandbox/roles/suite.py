@@ -53,7 +53,9 @@ def _run(source: str) -> dict[str, Any]:
     if result.failures:
         return _line("fail", _last_line(result.failures), result)
     if result.skipped or result.expectedFailures or result.unexpectedSuccesses:
-        return _line("fail", "a test was skipped or expected to fail: no verdict of its own", result)
+        return _line(
+            "fail", "a test was skipped or expected to fail: no verdict of its own", result
+        )
     if not result.testsRun:
         return _line("no_verdict", "the suite holds no test", result)
     return _line("pass", "", result)
