@@ -25,12 +25,13 @@ def check_recipe(recipe: "RunConfig") -> None:
     from mmalign.objectives import parse_objective
     from mmalign.pipeline import call_reader
     from mmalign.pipeline.agents import agent_settings, load_agent
+    from mmalign.pipeline.config import supervised
 
     if recipe.agent is not None:
         agent_settings(load_agent(recipe.agent), recipe.agent)
     for plugin in recipe.datasets:
         call_reader(plugin, "dataset")  # a generator: it reads when it is iterated over
-    if recipe.objective.get("name", "sft") != "sft":
+    if supervised(recipe.objective) is None:
         parse_objective(recipe.objective)
     if recipe.evaluation is not None:
         section = recipe.evaluation

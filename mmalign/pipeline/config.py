@@ -1,10 +1,10 @@
 """A whole run as one validated recipe."""
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import ConfigDict, Field
 
@@ -17,7 +17,15 @@ from mmalign.models.load import ModelConfig
 from mmalign.models.protocol import Sampling
 from mmalign.training.config import LoraSettings, TrainerConfig
 
-__all__ = ["EvaluationSection", "Plugin", "RunConfig", "call_reader", "read_recipe"]
+__all__ = [
+    "EvaluationSection",
+    "Plugin",
+    "RunConfig",
+    "SupervisedConfig",
+    "call_reader",
+    "read_recipe",
+    "supervised",
+]
 
 
 class Plugin(Config):
@@ -57,6 +65,14 @@ class EvaluationSection(Config):
     """Sizes of pass@k, each at most num_samples; the first is the one that arms are judged by."""
 
 
+class SupervisedConfig(Config):
+    """Settings of `sft`, the objective that needs no rejected side."""
+
+    name: Literal["sft"] = "sft"
+    answers: Literal["gold", "chosen"] = "gold"
+    """gold: the samples' own answers; chosen: the chosen sides of the pairs that the run builds."""
+
+
 class RunConfig(Config):
     """Every component's settings; a section that is absent is a stage that is not run."""
 
@@ -77,7 +93,7 @@ class RunConfig(Config):
     budget: BudgetConfig = BudgetConfig()
     """What the agent may spend."""
     objective: dict[str, Any] = {}
-    """`name` and the objective's settings; empty or `sft` trains on the samples' answers."""
+    """`name` and the objective's settings; empty or `sft` is supervised training."""
     trainer: TrainerConfig | None = None
     """How the policy is trained."""
     lora: LoraSettings | None = None
@@ -89,6 +105,17 @@ class RunConfig(Config):
     def datasets(self) -> tuple[Plugin, ...]:
         """The data sets that samples are read from, in order."""
         return (self.dataset,) if isinstance(self.dataset, Plugin) else self.dataset
+
+
+def supervised(objective: Mapping[str, Any]) -> SupervisedConfig | None:
+    """The settings of supervised training; None where the section names another objective.
+
+    Raises:
+        ConfigError: A setting does not fit.
+    """
+    if objective.get("name", "sft") != "sft":
+        return None
+    return validate(SupervisedConfig, dict(objective), "objective")
 
 
 def read_recipe(path: Path, overrides: list[str] | None = None) -> RunConfig:

@@ -33,7 +33,13 @@ from mmalign.evaluation import (
 )
 from mmalign.pipeline.config import Plugin, RunConfig
 from mmalign.pipeline.evaluating import arm_scores, evaluate_arm
-from mmalign.pipeline.stages import DECIDES_PAIRS, build_pairs, claim_folder, train_policy
+from mmalign.pipeline.stages import (
+    DECIDES_PAIRS,
+    build_pairs,
+    claim_folder,
+    train_policy,
+    trains_on_pairs,
+)
 from mmalign.records import content_id
 from mmalign.records.atomic import write_text
 
@@ -108,12 +114,6 @@ def _run_config(
     return validate(RunConfig, recipe, f"{config.name}.recipe")
 
 
-def _needs_pairs(run: RunConfig) -> bool:
-    """Whether training wants pairs built before: supervised and online training do not."""
-    is_online = run.trainer is not None and run.trainer.online
-    return run.objective.get("name", "sft") != "sft" and not is_online
-
-
 def _pairs_folder(root: Path, seed: int, run: RunConfig) -> Path:
     """Where the pairs of a seed are built for all arms that want the same."""
     recipe = content_id({key: run.model_dump(mode="json")[key] for key in DECIDES_PAIRS})
@@ -141,7 +141,7 @@ def _train(
     """Train in a folder of its own, on the seed's pairs where it needs any."""
     run = _run_config(config, folder, seed, values)
     claim_folder(run)
-    if _needs_pairs(run):
+    if trains_on_pairs(run):
         pairs = _build(root, seed, run, console)
         (folder / "data").mkdir(exist_ok=True)
         (folder / "data" / "pairs.jsonl").write_bytes(pairs.read_bytes())
@@ -257,7 +257,7 @@ def _pair_counts(
     """How many pairs each arm was given."""
     for name, values in winners.items():
         runs = {seed: _run_config(config, root, seed, values) for seed in config.seeds}
-        if _needs_pairs(runs[config.seeds[0]]):
+        if trains_on_pairs(runs[config.seeds[0]]):
             files = [
                 _pairs_folder(root, seed, run) / "data" / "pairs.jsonl"
                 for seed, run in runs.items()

@@ -27,8 +27,8 @@ from mmalign.models.load import load_model
 from mmalign.models.protocol import ChatModel
 from mmalign.objectives import ChosenObjective, parse_objective
 from mmalign.pipeline.agents import agent_settings, load_agent, online_agent
-from mmalign.pipeline.config import Plugin, RunConfig, call_reader
-from mmalign.records import PreferencePair, Sample
+from mmalign.pipeline.config import Plugin, RunConfig, call_reader, supervised
+from mmalign.records import PreferencePair, Sample, labelled_of
 from mmalign.records.jsonl import read_jsonl
 from mmalign.records.spans import phrase_ids_of
 from mmalign.report import write_report
@@ -46,6 +46,7 @@ __all__ = [
     "make_report",
     "read_samples",
     "train_policy",
+    "trains_on_pairs",
 ]
 
 
@@ -229,17 +230,29 @@ def make_report(config: RunConfig) -> Path:
     return write_report(config.output_dir)
 
 
+def trains_on_pairs(config: RunConfig) -> bool:
+    """Whether training wants pairs that are built before it, as gold answers and the online do not.
+
+    Raises:
+        ConfigError: A setting of supervised training does not fit.
+    """
+    answers = supervised(config.objective)
+    is_online = config.trainer is not None and config.trainer.online
+    return not is_online and (answers is None or answers.answers == "chosen")
+
+
 def _objective(config: RunConfig) -> ChosenObjective | None:
-    if config.objective.get("name", "sft") == "sft":
+    if supervised(config.objective) is not None:
         return None
     return parse_objective(config.objective)
 
 
 def _records(config: RunConfig, objective: ChosenObjective | None) -> list[Any]:
-    """The pairs that the run has built; samples where training needs none of them."""
-    if objective is None or (config.trainer is not None and config.trainer.online):
+    """The pairs that the run has built, or their chosen sides; samples where it needs none."""
+    if not trains_on_pairs(config):
         return list(read_samples(config.datasets))
-    return _pairs(config.output_dir)
+    pairs = _pairs(config.output_dir)
+    return pairs if objective else [labelled_of(pair)[0] for pair in pairs]
 
 
 def _pairs(folder: Path) -> list[PreferencePair]:

@@ -244,6 +244,22 @@ class Encoder:
             sample.id, (Row(self.prompt(sample.messages), (branch,)),), (no_phrases,), tags
         )
 
+    def answer(self, record: Sample | LabelledResponse) -> Example:
+        """A supervised example: the gold answer, or a wanted response, is the only branch.
+
+        Raises:
+            RecordError: The sample has no answer; the response is not wanted, or shows the clip as
+                it was spoilt.
+        """
+        if isinstance(record, Sample):
+            return self.sample(record)
+        if not record.desirable:
+            raise RecordError(
+                f"record {record.id!r}: an unwanted response cannot be learnt from as an answer; "
+                f"leave it out"
+            )
+        return self.labelled(record)
+
     def sides_of(self, sample: Sample) -> Example:
         """As large as a pair whose sides show two clips, for planning; both show the sample's.
 

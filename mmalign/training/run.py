@@ -86,10 +86,10 @@ def train(
         model_name_or_path: Folder or hub name of the policy, which is also the reference unless
             `trainer.reference` names another.
         records: Pairs for an objective, or the labelled responses or rankings that it counts;
-            samples with answers for supervised training.
+            for supervised training samples with answers, or wanted responses.
         output_dir: Gets checkpoints, trainer_log.jsonl, plan.json, the final model (the adapter
             alone with LoRA) and its card.
-        objective: What to optimise on pairs; None trains on the samples' answers.
+        objective: What to optimise on pairs; None is supervised training.
         trainer: Optimiser, batches, reference.
         lora: Adapter; None trains all weights.
         media: How frames are sampled, as when the data was built.
@@ -327,7 +327,7 @@ def _encode(
     encoder: Encoder, objective: ChosenObjective | None, trainer: TrainerConfig
 ) -> Callable[[Any], Example]:
     if objective is None:
-        return encoder.sample
+        return encoder.answer
     if trainer.online:
         return encoder.sides_of
     encoders: dict[Unit, Callable[[Any], Example]] = {

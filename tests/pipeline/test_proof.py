@@ -38,6 +38,10 @@ def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
                 "fixed": {"objective.name": "sft"},
                 "search": {"trainer.learning_rate": [1e-6, 1e-5]},
             },
+            "sft-chosen": {
+                "fixed": {"objective": {"name": "sft", "answers": "chosen"}},
+                "search": {"trainer.learning_rate": [1e-6, 1e-5]},
+            },
         },
         "recipe": {
             "output_dir": str(tmp_path / "runs"),
@@ -66,10 +70,10 @@ def test_a_proof_is_searched_scored_once_and_written(
 ) -> None:
     console = Console(quiet=True)
     proof = prove(validate(ProofConfig, config, "proof"), console)
-    assert set(proof.arms) == {"base", "dpo", "ipo", "sft"}
+    assert set(proof.arms) == {"base", "dpo", "ipo", "sft", "sft-chosen"}
     assert all(len(arm.values) == 3 for arm in proof.arms.values())
     written = json.loads((tmp_path / "docs" / "proofs" / "tiny.json").read_text())
-    for other in ("base", "ipo", "sft"):
+    for other in ("base", "ipo", "sft", "sft-chosen"):
         gap = written["differences"][f"dpo - {other}"]
         assert gap["value"] == pytest.approx(proof.arms["dpo"].mean - proof.arms[other].mean)
         assert gap["low"] <= gap["value"] <= gap["high"]
@@ -78,17 +82,17 @@ def test_a_proof_is_searched_scored_once_and_written(
     page = (tmp_path / "docs" / "proofs.md").read_text()
     assert "| dpo - base | " in page
     assert "- a remark" in page
-    assert "| also, mean (95 %) | base | dpo | ipo | sft |" in page
+    assert "| also, mean (95 %) | base | dpo | ipo | sft | sft-chosen |" in page
     log = tmp_path / "runs" / "test_evaluations.jsonl"
     scored = [json.loads(line)[1:3] for line in log.read_text().splitlines()]
-    arms = ("dpo", "ipo", "sft")
+    arms = ("dpo", "ipo", "sft", "sft-chosen")
     assert scored == [["base", 0], *([arm, seed] for arm in arms for seed in range(3))]
     counted = [note for note in proof.notes if "pairs of the seeds" in note]
-    assert [note.split(":")[0] for note in counted] == ["dpo", "ipo"]
+    assert [note.split(":")[0] for note in counted] == ["dpo", "ipo", "sft-chosen"]
     built = [len(list((tmp_path / "runs" / f"seed-{n}").glob("pairs-*"))) for n in range(3)]
-    assert built == [1, 1, 1]  # both arms want the same pairs
+    assert built == [1, 1, 1]  # all arms that want pairs want the same
     assert prove(validate(ProofConfig, config, "proof"), console).arms == proof.arms
-    assert len(log.read_text().splitlines()) == 10
+    assert len(log.read_text().splitlines()) == 13
 
 
 def test_search_budgets_must_be_equal(config: dict[str, Any]) -> None:

@@ -36,7 +36,7 @@ def run(model_dir: Path, records: Any, folder: Path, name: str, **settings: Any)
         str(model_dir),
         records,
         folder,
-        objective=parse_objective({"name": name, "beta": 0.5}),
+        objective=None if name == "sft" else parse_objective({"name": name, "beta": 0.5}),
         trainer=TrainerConfig(**{**defaults, **settings}),
         lora=None,
         media=FrameSampling(num_frames=4),
@@ -156,3 +156,17 @@ def test_records_of_one_response_and_of_several_have_ids_and_check_themselves(
     tied = [response.model_copy(update={"score": 1.0}) for response in both.responses]
     with pytest.raises(ValueError, match="all 2 responses have the same score"):
         RankedResponses(sample_id="s", prompt=both.prompt, responses=tuple(tied))
+
+
+def test_supervised_training_learns_wanted_responses(
+    model_dir: Path, pairs: list[PreferencePair], tmp_path: Path
+) -> None:
+    log = log_of(run(model_dir, [labelled_of(pair)[0] for pair in pairs], tmp_path, "sft"))
+    assert log[-1]["nll"] < log[0]["nll"] - 0.1
+
+
+def test_supervised_training_refuses_an_unwanted_response(
+    model_dir: Path, pairs: list[PreferencePair], tmp_path: Path
+) -> None:
+    with pytest.raises(RecordError, match="an unwanted response cannot be learnt from"):
+        run(model_dir, [labelled_of(pairs[0])[1]], tmp_path, "sft")
