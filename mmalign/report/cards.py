@@ -6,9 +6,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
-from mmalign.records import MediaRef, Message, PreferencePair, Response, Span
+from mmalign.records import (
+    EXECUTION_MATRIX,
+    MediaRef,
+    Message,
+    PreferencePair,
+    Response,
+    Span,
+)
 from mmalign.records.spans import differing_spans
 from mmalign.report.clips import Clip, describe_operation
+from mmalign.report.matrix import MatrixView, view_matrix
 
 __all__ = [
     "Card",
@@ -81,6 +89,8 @@ class Card:
     """Lineage as label and value."""
     spans_from_diff: bool
     """The pair stores no spans; the marked ones were found by comparing the texts."""
+    matrix: MatrixView | None = None
+    """Programs against tests, where the pair was chosen by running them."""
 
     @property
     def same_text(self) -> bool:
@@ -121,6 +131,7 @@ def view_card(pair: PreferencePair, clips: Clips) -> Card:
         tags=pair.lineage.tags,
         facts=lineage_facts(pair),
         spans_from_diff=spans_from_diff and bool(chosen_spans or rejected_spans),
+        matrix=view_matrix(pair.metadata, id=f"matrix-{pair.id}"),
     )
 
 
@@ -151,6 +162,7 @@ def lineage_facts(pair: PreferencePair) -> tuple[tuple[str, str], ...]:
         describe_operation(item) + ("" if item.seed is None else f", seed {item.seed}")
         for item in lineage.operations
     )
+    metadata = {name: v for name, v in pair.metadata.items() if name != EXECUTION_MATRIX}
     facts: Mapping[str, Any] = {
         "Pair": pair.id,
         "Sample": pair.sample_id,
@@ -168,7 +180,7 @@ def lineage_facts(pair: PreferencePair) -> tuple[tuple[str, str], ...]:
         "Tokens": f"{lineage.num_tokens:,}" if lineage.num_tokens else None,
         "Built": lineage.created_at,
         "mmalign": lineage.version,
-        "Metadata": _words(pair.metadata),
+        "Metadata": _words(metadata),
     }
     return tuple((label, str(value)) for label, value in facts.items() if value not in (None, ""))
 

@@ -125,7 +125,9 @@ def _render(
         written_at=datetime.now(UTC).strftime("%d %B %Y, %H:%M UTC"),
         num_linked=clips.num_linked,
         css=(folder / "page.css").read_text(encoding="utf-8"),
-        js=(folder / "page.js").read_text(encoding="utf-8"),
+        js="\n".join(
+            (folder / name).read_text(encoding="utf-8") for name in ("page.js", "matrix.js")
+        ),
     )
     return content, _tables(headline, run, funnel, comparison, lineage, cards)
 

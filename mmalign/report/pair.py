@@ -12,6 +12,7 @@ from mmalign.records import MediaRef, PreferencePair
 from mmalign.records.spans import differing_spans
 from mmalign.report.cards import cut_at_spans, lineage_facts
 from mmalign.report.clips import describe_operation
+from mmalign.report.matrix import matrix_of, render_matrix
 
 __all__ = ["PairTokens", "render_pair"]
 
@@ -61,6 +62,8 @@ def render_pair(pair: PreferencePair, tokens: PairTokens | None = None) -> Rende
         parts.append(Panel(Group(*body), title=title, title_align="left", border_style=color))
     if found and (chosen_spans or rejected_spans):
         parts.append(Text("no spans are stored; the marked ones come from a diff", style="dim"))
+    if (matrix := matrix_of(pair.metadata)) is not None:
+        parts.append(render_matrix(matrix))
     parts.append(_facts_table(pair))
     return Group(*parts)
 

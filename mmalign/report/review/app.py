@@ -46,6 +46,7 @@ __all__ = ["RunPages", "guarded_app"]
 
 _HERE = Path(__file__).parent
 _STATIC = {
+    "matrix.js": (_HERE.parent / "matrix.js", "text/javascript"),
     "page.css": (_HERE.parent / "page.css", "text/css"),
     "view.css": (_HERE / "view.css", "text/css"),
     "view.js": (_HERE / "view.js", "text/javascript"),

@@ -10,7 +10,7 @@ import jinja2
 
 from mmalign.engine.interrupts import WaitingSample
 from mmalign.engine.reviews import Review
-from mmalign.records import DroppedSample, PreferencePair
+from mmalign.records import EXECUTION_MATRIX, DroppedSample, PreferencePair
 from mmalign.report.cards import Card, Clips, lineage_facts, view_card
 from mmalign.report.clips import Clip
 from mmalign.report.review.index import Facets, Index, Neighbours, Row
@@ -90,7 +90,7 @@ class QuestionView:
 def templates() -> jinja2.Environment:
     """The environment with the pages of this folder."""
     environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent),
+        loader=jinja2.FileSystemLoader([Path(__file__).parent, Path(__file__).parents[1]]),
         autoescape=True,
         trim_blocks=True,
         lstrip_blocks=True,
@@ -129,13 +129,14 @@ def view_pair(
 ) -> PairView:
     """A pair with its media, its origin and all that was decided about it."""
     scores = (pair.chosen.score, pair.rejected.score)
+    metadata = {name: v for name, v in pair.metadata.items() if name != EXECUTION_MATRIX}
     return PairView(
         card=view_card(pair, clips),
         review=review,
         history=history,
         neighbours=neighbours,
         facts=[fact for fact in lineage_facts(pair) if fact[0] not in _SHOWN_APART],
-        tables=[*_tables(pair.lineage.votes, "votes"), *_tables(pair.metadata)],
+        tables=[*_tables(pair.lineage.votes, "votes"), *_tables(metadata)],
         difference=None if scores[0] is None or scores[1] is None else scores[0] - scores[1],
     )
 
