@@ -25,6 +25,7 @@ __all__ = [
     "RateLimitError",
     "RecordError",
     "RunInterruptedError",
+    "SandboxError",
     "ShapeError",
     "StoreError",
     "TrainingMemoryError",
@@ -157,6 +158,10 @@ class FailedRatioError(MmalignError, RuntimeError):
 
 class RunInterruptedError(MmalignError, RuntimeError):
     """The user or the system asked the run to end; it can be resumed."""
+
+
+class SandboxError(MmalignError, RuntimeError):
+    """Generated code cannot be run here in the isolation that is demanded."""
 
 
 class MissingPredictionsError(MmalignError, ValueError):

@@ -22,7 +22,7 @@ class Limits(Config):
     cpu_s: float = Field(default=8.0, gt=0)
     """Seconds of processor time, of all its processes."""
     memory_bytes: int = Field(default=2 * 1024**3, ge=64 * 1024**2)
-    """Address space of each process; of all together where a cgroup may be written."""
+    """Address space of each process, and memory of all together."""
     num_processes: int = Field(default=32, gt=0)
     """Processes and threads alive at once."""
     num_files: int = Field(default=64, ge=16)
@@ -30,9 +30,10 @@ class Limits(Config):
     file_bytes: int = Field(default=16 * 1024**2, gt=0)
     """Size of one file."""
     work_bytes: int = Field(default=64 * 1024**2, gt=0)
-    """Size of the work folder, which is gone after the run."""
+    """Size of the work folder, which is gone after the run; /dev/shm has as much again."""
     output_bytes: int = Field(default=1024**2, ge=256)
-    """Of standard output and standard error each; what is longer is cut in the middle."""
+    """Of standard output and standard error each; what is longer is cut in the middle, and a run
+    that prints eight times as much is ended."""
 
 
 class SandboxConfig(Config):
@@ -44,6 +45,9 @@ class SandboxConfig(Config):
     """Say yes to run with isolation: process, which keeps nothing from the code."""
     url: str | None = None
     """A server that speaks SandboxFusion's protocol, instead of this machine."""
+    packages: tuple[str, ...] = ("numpy",)
+    """Installed distributions that programs may import beside the standard library. Name no more
+    than they need: a benchmark's package, for one, may carry its solutions."""
     limits: Limits = Limits()
     """Of one run."""
     num_workers: int | None = Field(default=None, gt=0)

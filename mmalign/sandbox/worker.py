@@ -24,6 +24,7 @@ def main(control_fd: int, packages: str) -> None:
     if packages:
         sys.path.append(packages)
     with socket.socket(fileno=control_fd) as control:
+        control.send(b"ready")
         message, fds, _, _ = socket.recv_fds(control, 4096, 4)
         if not message:
             return  # the host has closed the pool

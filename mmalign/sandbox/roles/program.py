@@ -9,6 +9,7 @@ job: `program` (its text), `nonce`.
 import io
 import json
 import linecache
+import os
 import socket
 import sys
 import traceback
@@ -24,7 +25,10 @@ def main(job: dict[str, Any], verdict: io.FileIO | None, peer: socket.socket | N
     """Run `job["program"]` as `__main__`."""
     assert verdict is not None
     assert peer is None
+    process_id = os.getpid()
     outcome = run(job["program"])
+    if os.getpid() != process_id:
+        return  # a child that the program forked has come to the end, too
     line = json.dumps({"nonce": job["nonce"], **outcome}) + "\n"
     verdict.write(line.encode())
     verdict.close()
