@@ -1,7 +1,7 @@
 """What an agent may ask of a model, whatever stands behind it."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal, Protocol, runtime_checkable
+from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
 
 from pydantic import Field
 
@@ -13,7 +13,9 @@ __all__ = [
     "ChatModel",
     "ComparesClips",
     "Completion",
+    "SampledTokens",
     "Sampling",
+    "SamplesTokens",
     "TokenLogprobs",
     "Usage",
 ]
@@ -122,6 +124,56 @@ class ChatModel(Protocol):
 
     async def close(self) -> None:
         """Free connections or memory; the model is not used afterwards."""
+        ...
+
+
+class SampledTokens(NamedTuple):
+    """What a model wrote behind a prompt and the tokens that followed it."""
+
+    token_ids: tuple[int, ...]
+    """With the token that ended the turn, if one did."""
+    logps: tuple[float, ...]
+    """Nats of these tokens in the model's own distribution, before temperature and top_p."""
+    text: str
+    """What they say, special tokens included; the stop text, where there is one, too."""
+    finish_reason: Literal["stop", "length"]
+
+
+@runtime_checkable
+class SamplesTokens(Protocol):
+    """A model that goes on from token ids and tells which ids it drew: what rollouts ask."""
+
+    async def tokenize(self, text: str) -> tuple[int, ...]:
+        """Ids of a text as it stands, without special tokens of its own."""
+        ...
+
+    async def num_prompt_tokens(
+        self, messages: Sequence[Message], tools: Sequence[str] = ()
+    ) -> int:
+        """Tokens of the prompt, media included."""
+        ...
+
+    async def sample_tokens(
+        self,
+        messages: Sequence[Message],
+        token_ids: Sequence[int] = (),
+        *,
+        tools: Sequence[str] = (),
+        sampling: Sampling,
+        seed: int,
+    ) -> SampledTokens:
+        """Go on behind the prompt and the ids that follow it.
+
+        Args:
+            messages: The prompt, as `ChatModel.generate` takes it.
+            token_ids: What was sampled and spliced in since; taken as they are.
+            tools: JSON schemas of functions, for the chat template.
+            sampling: `stop` texts end the turn behind themselves.
+            seed: Fixes the draw, whatever it is computed together with.
+
+        Raises:
+            CapabilityError, RecordError, ModelCallError, MediaError: As `ChatModel.generate`.
+        """
         ...
 
 

@@ -8,6 +8,7 @@ from mmalign.records.media import MediaOperation, MediaRef
 from mmalign.records.messages import MediaPart, Message, Part, TextPart, ToolCall, text_of, user
 from mmalign.records.pairs import PreferencePair, Response, Span
 from mmalign.records.responses import LabelledResponse, RankedResponses, labelled_of, ranked_of
+from mmalign.records.rollouts import Rollout, Segment, Stop, ToolOutcome, ToolRun
 from mmalign.records.samples import Sample
 from mmalign.records.spans import (
     differing_phrases,
@@ -33,10 +34,15 @@ __all__ = [
     "RankedResponses",
     "Record",
     "Response",
+    "Rollout",
     "Sample",
+    "Segment",
     "Span",
+    "Stop",
     "TextPart",
     "ToolCall",
+    "ToolOutcome",
+    "ToolRun",
     "canonical_json",
     "content_id",
     "differing_phrases",
