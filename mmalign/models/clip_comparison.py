@@ -79,7 +79,9 @@ class ClipComparison(ABC):
         return list(found)
 
     @abstractmethod
-    async def encode_messages(self, messages: Sequence[Message]) -> EncodedPrompt:
+    async def encode_messages(
+        self, messages: Sequence[Message], tools: Sequence[str] = ()
+    ) -> EncodedPrompt:
         """A prompt as the model takes it."""
 
     @abstractmethod

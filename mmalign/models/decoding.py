@@ -47,6 +47,16 @@ class Draw:
     top_p: float = 1.0
     max_tokens: int = 256
     stop: tuple[str, ...] = ()
+    tail: Tensor = field(default_factory=lambda: torch.empty(0, dtype=torch.int64))
+    """[R] int64 ids that follow the prompt already."""
+    stops_name_control_tokens: bool = False
+    """A stop text may name a control token."""
+
+    @property
+    def prefix(self) -> tuple[int, tuple[int, ...]]:
+        """The same for draws that go on from the same media and ids."""
+        ids = torch.cat([self.prompt.input_ids, self.tail])
+        return id(self.prompt.media) if self.prompt.media else 0, tuple(ids.tolist())
 
 
 class Drawn(NamedTuple):
@@ -93,15 +103,20 @@ def draw_batch(
         model: In eval mode.
         family: Of the model.
         tokenizer: Decodes, for stop strings.
-        draws: Those of one prompt object share its prefill.
+        draws: Those that go on from the same ids and media share their prefill.
         end_ids: Tokens that end an answer.
     """
     device = _device(model)
-    prompts = list({id(draw.prompt): draw.prompt for draw in draws}.values())
-    place = {id(prompt): index for index, prompt in enumerate(prompts)}
-    source = torch.tensor([place[id(draw.prompt)] for draw in draws], device=device)
+    prefixes = [draw.prefix for draw in draws]
+    different = dict(zip(prefixes, draws, strict=True))
+    place = {prefix: index for index, prefix in enumerate(different)}
+    source = torch.tensor([place[prefix] for prefix in prefixes], device=device)
     longest = max(draw.max_tokens for draw in draws)
-    batch = _batch(model, family, [Scored(p, p.input_ids.new_zeros(longest)) for p in prompts])
+    items = [
+        Scored(draw.prompt, torch.cat([draw.tail, draw.tail.new_zeros(longest)]))
+        for draw in different.values()
+    ]
+    batch = _batch(model, family, items)
     length = batch.mask.shape[1] - longest  # the tail of zeros gives positions of tokens to come
     cache = DynamicCache(config=bare_model(model).config.get_text_config())
     hidden = family.decoder(model)(
@@ -296,7 +311,8 @@ def _finish(row: _Row, tokenizer: Any, end_ids: frozenset[int]) -> Literal["stop
     if row.token_ids[-1] in end_ids:
         return "stop"
     if row.draw.stop:
-        text = tokenizer.decode(row.token_ids, skip_special_tokens=True)
+        skip = not row.draw.stops_name_control_tokens
+        text = tokenizer.decode(row.token_ids, skip_special_tokens=skip)
         if any(stop in text for stop in row.draw.stop):
             return "stop"
     return "length" if len(row.token_ids) >= row.draw.max_tokens else None

@@ -5,7 +5,7 @@ import hashlib
 import secrets
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal, Self, TypeVar
@@ -42,6 +42,7 @@ from mmalign.models.families.loading import bare_model
 from mmalign.models.media_memory import MediaMemory
 from mmalign.models.protocol import Capability, Completion, Sampling, TokenLogprobs, Usage
 from mmalign.models.reading import read_media
+from mmalign.models.token_sampling import TokenSampling
 from mmalign.records import MediaRef, Message, canonical_json, text_of, user
 
 __all__ = ["TransformersChatModel", "TransformersModelConfig"]
@@ -81,7 +82,7 @@ class TransformersModelConfig(Config):
     """Prepared media that are kept in memory for further questions about the same clip."""
 
 
-class TransformersChatModel(ClipComparison):
+class TransformersChatModel(ClipComparison, TokenSampling):
     """A ChatModel over weights in this process.
 
     May be used from several threads and event loops. Whoever changes the weights does it inside
@@ -234,11 +235,9 @@ class TransformersChatModel(ClipComparison):
         if response_schema is not None:
             raise self._cannot("schema", "cannot hold its text to a JSON schema")
         prompt = await self.encode_messages(messages)
-        require_room(self._model, prompt, num_answer_tokens=sampling.max_completion_length)
         first = secrets.randbits(63) if seed is None else seed
-        num_tokens = len(prompt.input_ids) + sampling.max_completion_length
         futures = [
-            self._draws.submit(
+            self.submit_draw(
                 Draw(
                     prompt,
                     seed=_draw_seed(first, index),
@@ -246,8 +245,7 @@ class TransformersChatModel(ClipComparison):
                     top_p=sampling.top_p,
                     max_tokens=sampling.max_completion_length,
                     stop=sampling.stop,
-                ),
-                num_tokens=num_tokens,
+                )
             )
             for index in range(n)
         ]
@@ -287,7 +285,9 @@ class TransformersChatModel(ClipComparison):
         with self._weights:
             yield
 
-    async def encode_messages(self, messages: Sequence[Message]) -> EncodedPrompt:
+    async def encode_messages(
+        self, messages: Sequence[Message], tools: Sequence[str] = ()
+    ) -> EncodedPrompt:
         """A prompt as the model takes it.
 
         Raises:
@@ -299,7 +299,7 @@ class TransformersChatModel(ClipComparison):
             for ref in message.media:
                 if ref.kind not in self.capabilities:
                     raise self._cannot(ref.kind, f"cannot take in {ref.uri}")
-        return await self._in_pool(lambda: self._encode_now(messages))
+        return await self._in_pool(lambda: self._encode_now(messages, tools))
 
     async def encode_answer(self, messages: Sequence[Message], response: str) -> EncodedCompletion:
         """A response to a prompt, end of turn included."""
@@ -326,11 +326,21 @@ class TransformersChatModel(ClipComparison):
             states = predicting_states(self._model, self._family, items)
         return torch.unflatten(states, 0, (len(prompts), -1)), self._family.head(self._model)
 
-    def _encode_now(self, messages: Sequence[Message]) -> EncodedPrompt:
+    def submit_draw(self, draw: Draw) -> "Future[Drawn]":
+        """The completion to come.
+
+        Raises:
+            CapabilityError: The model has no positions for it.
+        """
+        num_tokens = len(draw.tail) + draw.max_tokens
+        require_room(self._model, draw.prompt, num_answer_tokens=num_tokens)
+        return self._draws.submit(draw, num_tokens=len(draw.prompt.input_ids) + num_tokens)
+
+    def _encode_now(self, messages: Sequence[Message], tools: Sequence[str] = ()) -> EncodedPrompt:
         refs = [ref for message in messages for ref in message.media]
         key = canonical_json([ref.model_dump(mode="json") for ref in refs])
         media = self._media.get(key, lambda: self._prepare(refs))
-        return self._family.encode_prompt(self._processor, messages, media)
+        return self._family.encode_prompt(self._processor, messages, media, tools=tools)
 
     def _prepare(self, refs: Sequence[MediaRef]) -> PreparedMedia:
         decoded = read_media(self._processor, refs, self._sampling, cache=self._frame_cache)

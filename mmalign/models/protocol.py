@@ -135,7 +135,7 @@ class SampledTokens(NamedTuple):
     logps: tuple[float, ...]
     """Nats of these tokens in the model's own distribution, before temperature and top_p."""
     text: str
-    """What they say, special tokens included; the stop text, where there is one, too."""
+    """What they say, with the stop text and all control tokens but the one that ended the turn."""
     finish_reason: Literal["stop", "length"]
 
 
@@ -143,8 +143,13 @@ class SampledTokens(NamedTuple):
 class SamplesTokens(Protocol):
     """A model that goes on from token ids and tells which ids it drew: what rollouts ask."""
 
-    async def tokenize(self, text: str) -> tuple[int, ...]:
-        """Ids of a text as it stands, without special tokens of its own."""
+    async def tokenize(self, text: str, *, is_trusted: bool = False) -> tuple[int, ...]:
+        """Ids of a text as it stands, without special tokens of its own.
+
+        Args:
+            text: What a tool printed, or the loop's own words.
+            is_trusted: Names of control tokens in the text become control tokens.
+        """
         ...
 
     async def num_prompt_tokens(

@@ -119,9 +119,11 @@ class LiveModel(TransformersChatModel):
         """It changes with every step, so nothing of it is ever stored."""
         return {}
 
-    async def encode_messages(self, messages: Sequence[Message]) -> EncodedPrompt:
+    async def encode_messages(
+        self, messages: Sequence[Message], tools: Sequence[str] = ()
+    ) -> EncodedPrompt:
         """A prompt as the trainer encodes it."""
-        return self._encoder.prompt(messages)
+        return self._encoder.prompt(messages, tools=tools)
 
     def features_of(self, prompts: Sequence[EncodedPrompt]) -> Sequence[Tensor]:
         """[M, D] of each prompt's media tokens, from the step's features where they are shared."""
