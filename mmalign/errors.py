@@ -24,10 +24,12 @@ __all__ = [
     "PluginError",
     "RateLimitError",
     "RecordError",
+    "RewardError",
     "RunInterruptedError",
     "SandboxError",
     "ShapeError",
     "StoreError",
+    "ToolError",
     "TrainingMemoryError",
 ]
 
@@ -46,6 +48,10 @@ class PluginError(MmalignError, ImportError):
 
 class RecordError(MmalignError, ValueError):
     """A record (sample, pair, span ...) contradicts itself or its file."""
+
+
+class RewardError(MmalignError, ValueError):
+    """A reward function broke its contract: range, number of values, an exception of its own."""
 
 
 class LossyExportError(MmalignError, ValueError):
@@ -158,6 +164,10 @@ class FailedRatioError(MmalignError, RuntimeError):
 
 class RunInterruptedError(MmalignError, RuntimeError):
     """The user or the system asked the run to end; it can be resumed."""
+
+
+class ToolError(MmalignError, ValueError):
+    """A tool cannot do what it was asked; the model that called it is told and may call again."""
 
 
 class SandboxError(MmalignError, RuntimeError):

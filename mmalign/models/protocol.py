@@ -6,6 +6,7 @@ from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
 from pydantic import Field
 
 from mmalign.config import Config
+from mmalign.models.tool_template import ToolTemplate
 from mmalign.records import Message, Record, ToolCall
 
 __all__ = [
@@ -14,8 +15,8 @@ __all__ = [
     "ComparesClips",
     "Completion",
     "SampledTokens",
-    "Sampling",
     "SamplesTokens",
+    "Sampling",
     "TokenLogprobs",
     "Usage",
 ]
@@ -152,10 +153,24 @@ class SamplesTokens(Protocol):
         """
         ...
 
+    async def decode(self, token_ids: Sequence[int]) -> str:
+        """What ids say, names of control tokens included."""
+        ...
+
     async def num_prompt_tokens(
         self, messages: Sequence[Message], tools: Sequence[str] = ()
     ) -> int:
         """Tokens of the prompt, media included."""
+        ...
+
+    async def tool_template(
+        self, messages: Sequence[Message], tools: Sequence[str] = ()
+    ) -> ToolTemplate:
+        """How the model's chat template writes calls and results behind the prompt.
+
+        Raises:
+            CapabilityError: It has none that only appends.
+        """
         ...
 
     async def sample_tokens(

@@ -9,10 +9,13 @@ from typing import Any
 
 import torch
 
+from mmalign.errors import CapabilityError
 from mmalign.models.decoding import Draw, Drawn
 from mmalign.models.families import EncodedPrompt
+from mmalign.models.families.chat import control_tokens, template_render
 from mmalign.models.plain_text import PlainTokenizer
 from mmalign.models.protocol import SampledTokens, Sampling
+from mmalign.models.tool_template import ToolTemplate, tool_template
 from mmalign.records import Message
 
 __all__ = ["TokenSampling"]
@@ -21,7 +24,8 @@ __all__ = ["TokenSampling"]
 class TokenSampling(ABC):
     """`SamplesTokens`, for who can encode prompts and draw behind them."""
 
-    _tokenizer: Any  # transformers' tokenizers share no typed base
+    _processor: Any  # transformers' processors and tokenizers share no typed base
+    _tokenizer: Any
     _end_ids: frozenset[int]
 
     async def tokenize(self, text: str, *, is_trusted: bool = False) -> tuple[int, ...]:
@@ -31,11 +35,28 @@ class TokenSampling(ABC):
         ids: list[int] = self._tokenizer(text, add_special_tokens=False)["input_ids"]
         return tuple(ids)
 
+    async def decode(self, token_ids: Sequence[int]) -> str:
+        """What ids say, names of control tokens included."""
+        return str(self._tokenizer.decode(list(token_ids), skip_special_tokens=False))
+
     async def num_prompt_tokens(
         self, messages: Sequence[Message], tools: Sequence[str] = ()
     ) -> int:
         """Tokens of the prompt, media included."""
         return len((await self.encode_messages(messages, tools)).input_ids)
+
+    async def tool_template(
+        self, messages: Sequence[Message], tools: Sequence[str] = ()
+    ) -> ToolTemplate:
+        """How the chat template writes calls and results behind the prompt."""
+        if not getattr(self._processor, "chat_template", None):
+            raise CapabilityError(
+                "the tokenizer has no chat template, so it has no calls of its own; choose "
+                "another format of rollouts"
+            )
+        with_parts = self._processor is not self._tokenizer
+        render = template_render(self._processor, with_parts=with_parts, tools=tools)
+        return tool_template(render, messages, control_tokens(self._tokenizer))
 
     async def sample_tokens(
         self,
@@ -63,8 +84,7 @@ class TokenSampling(ABC):
             )
         )
         ids = drawn.token_ids
-        said = ids[:-1] if ids[-1] in self._end_ids else ids
-        text = str(self._tokenizer.decode(said, skip_special_tokens=False))
+        text = await self.decode(ids[:-1] if ids[-1] in self._end_ids else ids)
         return SampledTokens(tuple(ids), tuple(drawn.logprobs), text, drawn.finish_reason)
 
     @cached_property

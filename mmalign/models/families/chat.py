@@ -12,7 +12,7 @@ from mmalign.errors import CapabilityError, ConfigError, RecordError
 from mmalign.models.families.protocol import EncodedCompletion
 from mmalign.records import MediaPart, Message
 
-__all__ = ["Render", "encode_answer", "plain_render", "template_render"]
+__all__ = ["Render", "control_tokens", "encode_answer", "plain_render", "template_render"]
 
 Render = Callable[[Sequence[Message], bool], str]
 """(messages, end with the assistant's header) to text, with one placeholder for each medium."""
@@ -102,7 +102,7 @@ def encode_answer(
         )
     _require_text_only(completion)
     prompt = render(messages, True)
-    answer = _answered(render, messages, completion, _special_tokens(tokenizer))
+    answer = _answered(render, messages, completion, control_tokens(tokenizer))
     prompt_ids = tokenizer(prompt, add_special_tokens=add_special_tokens)["input_ids"]
     joint = tokenizer(
         answer.full, add_special_tokens=add_special_tokens, return_offsets_mapping=True
@@ -224,7 +224,12 @@ def _require_text_only(completion: Sequence[Message]) -> None:
 
 
 @lru_cache(maxsize=8)
-def _special_tokens(tokenizer: Any) -> re.Pattern[str]:
+def control_tokens(tokenizer: Any) -> re.Pattern[str]:
+    """Names of the tokenizer's special tokens.
+
+    Raises:
+        ConfigError: It has none.
+    """
     names = {str(t) for t in tokenizer.added_tokens_decoder.values() if t.special}
     names |= set(tokenizer.all_special_tokens)
     if not names:
