@@ -1,5 +1,6 @@
 """Pure functions over tensors: the losses that a trainer may minimise."""
 
+from mmalign.objectives.aggregation import BatchCounts
 from mmalign.objectives.kl import forward_kl
 from mmalign.objectives.listwise import ListLoss
 from mmalign.objectives.losses import LOSSES
@@ -12,6 +13,7 @@ from mmalign.objectives.pairwise import (
     simpo_loss,
     slic_loss,
 )
+from mmalign.objectives.rollouts import RolloutSettings
 from mmalign.objectives.rrpo import rrpo_loss
 from mmalign.objectives.sums import masked_mean, masked_sum, phrase_sums
 from mmalign.objectives.table import OBJECTIVES, ChosenObjective, Objective, Unit, parse_objective
@@ -20,6 +22,7 @@ from mmalign.objectives.terms import (
     Need,
     PairTerms,
     PreferenceLoss,
+    RolloutTerms,
     UnpairedTerms,
     check_terms,
 )
@@ -28,6 +31,7 @@ from mmalign.objectives.unpaired import UnpairedLoss
 __all__ = [
     "LOSSES",
     "OBJECTIVES",
+    "BatchCounts",
     "ChosenObjective",
     "ListLoss",
     "ListTerms",
@@ -35,6 +39,8 @@ __all__ = [
     "Objective",
     "PairTerms",
     "PreferenceLoss",
+    "RolloutSettings",
+    "RolloutTerms",
     "Unit",
     "UnpairedLoss",
     "UnpairedTerms",

@@ -18,12 +18,13 @@ __all__ = [
     "mixed_groups",
 ]
 
-AdvantageScale = Literal["group_std", "none", "batch_std"]
+AdvantageScale = Literal["group_std", "none", "batch_std", "leave_one_out"]
 """What a centred reward is divided by.
 
 - `group_std`: the deviation of its group; GRPO, DAPO, GSPO.
 - `none`: nothing; Dr.GRPO.
 - `batch_std`: the deviation of all rewards of the batch; an option of TRL.
+- `leave_one_out`: nothing, and the mean is that of the group's other rewards; RLOO.
 """
 
 GroupId = TypeVar("GroupId", bound=Hashable)
@@ -114,7 +115,8 @@ def group_advantages(
         ShapeError: The tensors are not [B] with the same B, a group has a single rollout, or
             std_eps is negative.
 
-    Source: DeepSeekMath (Shao et al., 2024), sec. 4.1; `none`: Dr.GRPO (Liu et al., 2025).
+    Source: DeepSeekMath (Shao et al., 2024), sec. 4.1; `none`: Dr.GRPO (Liu et al., 2025);
+        `leave_one_out`: RLOO (Ahmadian et al., 2024), eq. 9.
     """
     if not 0 <= std_eps < math.inf:
         raise ShapeError(f"std_eps is {std_eps}, expected a finite number >= 0")
@@ -124,6 +126,8 @@ def group_advantages(
     centred = (rewards - statistics.means).where(scored, 0.0)
     if scale == "none":
         return centred
+    if scale == "leave_one_out":  # of n rewards, reward - mean of the others, which sums to 0 too
+        return centred * statistics.num_scored / (statistics.num_scored - 1).clamp(min=1)
     stds = statistics.stds if scale == "group_std" else _std(rewards, scored)
     # without std_eps, a group of equal rewards would be 0 / 0
     return torch.where(centred == 0, 0.0, centred / (stds + std_eps))

@@ -40,6 +40,14 @@ from mmalign.objectives.pairwise import (
     simpo_loss,
     slic_loss,
 )
+from mmalign.objectives.policy_gradient import (
+    PolicyLoss,
+    dapo_loss,
+    dr_grpo_loss,
+    grpo_loss,
+    gspo_loss,
+    ppo_policy_loss,
+)
 from mmalign.objectives.regularised import (
     CPOConfig,
     SFTRegularisedConfig,
@@ -47,21 +55,47 @@ from mmalign.objectives.regularised import (
     rpo_sft_regularised_loss,
 )
 from mmalign.objectives.robust import RobustDPOConfig, robust_dpo_loss
+from mmalign.objectives.rollouts import (
+    OF_GROUP_TRAINER,
+    OF_PPO_TRAINER,
+    DAPOConfig,
+    DrGRPOConfig,
+    GRPOConfig,
+    GSPOConfig,
+    PPOConfig,
+    RLOOConfig,
+    read_policy_terms,
+    read_policy_terms_with_length,
+    read_policy_terms_with_reference,
+    rloo_loss,
+)
 from mmalign.objectives.rrpo import rrpo_loss
 from mmalign.objectives.scaled_reference import ScaledReferenceConfig, dpo_scaled_reference_loss
 from mmalign.objectives.semantic import sem_dpo_loss
 from mmalign.objectives.sums import masked_mean, masked_sum
-from mmalign.objectives.terms import ListTerms, Need, PairTerms, PreferenceLoss, UnpairedTerms
+from mmalign.objectives.terms import (
+    ListTerms,
+    Need,
+    PairTerms,
+    PreferenceLoss,
+    RolloutTerms,
+    UnpairedTerms,
+)
 from mmalign.objectives.unpaired import KTOConfig, UnpairedLoss, kto_loss
 
 __all__ = ["OBJECTIVES", "ChosenObjective", "Loss", "Objective", "Terms", "Unit", "parse_objective"]
 
-Unit = Literal["pair", "response", "list"]
-Terms = PairTerms | UnpairedTerms | ListTerms
-"""Of a pair, a response, a list."""
-Loss = PreferenceLoss | UnpairedLoss | ListLoss
-"""Of a pair, a response, a list."""
-_UNITS: dict[type[Terms], Unit] = {PairTerms: "pair", UnpairedTerms: "response", ListTerms: "list"}
+Unit = Literal["pair", "response", "list", "rollout"]
+Terms = PairTerms | UnpairedTerms | ListTerms | RolloutTerms
+"""Of a pair, a response, a list, a rollout."""
+Loss = PreferenceLoss | UnpairedLoss | ListLoss | PolicyLoss
+"""Of a pair, a response, a list, a rollout."""
+_UNITS: dict[type[Terms], Unit] = {
+    PairTerms: "pair",
+    UnpairedTerms: "response",
+    ListTerms: "list",
+    RolloutTerms: "rollout",
+}
 
 
 @dataclass(frozen=True)
@@ -70,7 +104,7 @@ class Objective:
 
     fn: Callable[..., Loss]
     """Takes the tensors that `reads` gives and the fields of `config`, all by name."""
-    reads: Callable[[Any], dict[str, Tensor]]
+    reads: Callable[[Any], dict[str, Any]]
     """Which tensors of a batch the function takes."""
     config: type[Config]
     needs: frozenset[Need]
@@ -82,6 +116,8 @@ class Objective:
     """`tested`: agrees with the golden numbers; `proven`: docs/proofs holds its table."""
     unit: Unit = "pair"
     """What the trainer averages the loss over; decides which terms `reads` is given."""
+    of_trainer: frozenset[str] = frozenset()
+    """Fields of `config` that the trainer reads and the function does not take."""
 
 
 class ChosenObjective(NamedTuple):
@@ -100,6 +136,9 @@ class ChosenObjective(NamedTuple):
     @overload
     def loss(self, terms: ListTerms) -> ListLoss: ...
 
+    @overload
+    def loss(self, terms: RolloutTerms) -> PolicyLoss: ...
+
     def loss(self, terms: Terms) -> Loss:
         """The loss of a batch under these settings, of the kind that its terms ask for.
 
@@ -112,7 +151,8 @@ class ChosenObjective(NamedTuple):
             raise ShapeError(
                 f"{self.name} counts a {self.objective.unit}, the batch holds a {unit} each"
             )
-        return self.objective.fn(**self.objective.reads(terms), **self.config.model_dump())
+        settings = self.config.model_dump(exclude=set(self.objective.of_trainer))
+        return self.objective.fn(**self.objective.reads(terms), **settings)
 
 
 def parse_objective(section: Mapping[str, Any], where: str = "objective") -> ChosenObjective:
@@ -325,6 +365,30 @@ OBJECTIVES: Mapping[str, Objective] = MappingProxyType({
     "kto": Objective(
         kto_loss, _fields("policy_logps", "ref_logps", "labels", "reference_point"), KTOConfig,
         _BOTH | {"reference_point"}, "kto", "KTO (Ethayarajh et al., 2024)", unit="response",
+    ),
+    "grpo": Objective(
+        grpo_loss, read_policy_terms_with_reference, GRPOConfig, _BOTH | {"token_logps"}, "grpo",
+        "GRPO in DeepSeekMath (Shao et al., 2024)", unit="rollout", of_trainer=OF_GROUP_TRAINER,
+    ),
+    "dr_grpo": Objective(
+        dr_grpo_loss, read_policy_terms_with_length, DrGRPOConfig, _POLICY | {"token_logps"},
+        "grpo", "Dr.GRPO (Liu et al., 2025)", unit="rollout", of_trainer=OF_GROUP_TRAINER,
+    ),
+    "dapo": Objective(
+        dapo_loss, read_policy_terms, DAPOConfig, _POLICY | {"token_logps"}, "grpo",
+        "DAPO (Yu et al., 2025)", unit="rollout", of_trainer=OF_GROUP_TRAINER,
+    ),
+    "gspo": Objective(
+        gspo_loss, read_policy_terms, GSPOConfig, _POLICY | {"token_logps"}, "grpo",
+        "GSPO (Zheng et al., 2025)", unit="rollout", of_trainer=OF_GROUP_TRAINER,
+    ),
+    "rloo": Objective(
+        rloo_loss, read_policy_terms, RLOOConfig, _BOTH | {"token_logps"}, "grpo",
+        "RLOO (Ahmadian et al., 2024)", unit="rollout", of_trainer=OF_GROUP_TRAINER,
+    ),
+    "ppo": Objective(
+        ppo_policy_loss, read_policy_terms_with_length, PPOConfig, _BOTH | {"token_logps"}, "ppo",
+        "PPO (Schulman et al., 2017)", unit="rollout", of_trainer=OF_PPO_TRAINER,
     ),
     "tpo_tree": Objective(
         tpo_tree_loss, _whole_responses, TPOTreeConfig, _BOTH | {"scores"}, "tpo",

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from mmalign.errors import ShapeError
+from mmalign.objectives.aggregation import BatchCounts
 from mmalign.objectives.sums import require_same_shape
 
 __all__ = [
@@ -16,6 +17,7 @@ __all__ = [
     "Need",
     "PairTerms",
     "PreferenceLoss",
+    "RolloutTerms",
     "UnpairedTerms",
     "check_terms",
 ]
@@ -164,6 +166,29 @@ _PER_TOKEN = (
     "chosen_token_js",
     "rejected_token_js",
 )
+
+
+@dataclass(frozen=True)
+class RolloutTerms(_Terms):
+    """Everything that objectives over rollouts read.
+
+    Entry [b, t] belongs to token t of rollout b, whose log-probability is predicted at t - 1.
+    """
+
+    policy_token_logps: Tensor
+    """[B, T], nats; carries gradient."""
+    mask: Tensor
+    """[B, T], 1 on tokens that the policy wrote."""
+    advantages: Tensor
+    """[B], or [B, T] of a critic; without gradient."""
+    counts: BatchCounts
+    """Of the whole step, over all micro-batches and processes."""
+    max_completion_tokens: int
+    """The longest completion that is allowed."""
+    old_token_logps: Tensor | None = None
+    """[B, T], nats, of the policy that sampled; None where the rollouts serve one step alone."""
+    ref_token_logps: Tensor | None = None
+    """[B, T], nats, from the frozen reference."""
 
 
 def check_terms(terms: PairTerms, record_ids: Sequence[str]) -> None:

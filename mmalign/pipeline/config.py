@@ -11,10 +11,12 @@ from pydantic import ConfigDict, Field
 from mmalign.config import Config, import_plugin, load_yaml, validate
 from mmalign.config import apply_overrides as override
 from mmalign.engine import BudgetConfig, EngineConfig
+from mmalign.engine.rollouts import RolloutConfig
 from mmalign.errors import ConfigError
 from mmalign.media import FrameSampling
 from mmalign.models.load import ModelConfig
 from mmalign.models.protocol import Sampling
+from mmalign.rewards.config import RewardConfig
 from mmalign.training.config import LoraSettings, TrainerConfig
 
 __all__ = [
@@ -94,6 +96,10 @@ class RunConfig(Config):
     """What the agent may spend."""
     objective: dict[str, Any] = {}
     """`name` and the objective's settings; empty or `sft` is supervised training."""
+    rollouts: RolloutConfig | None = None
+    """How prompts are rolled out, for an objective over rollouts."""
+    rewards: tuple[RewardConfig, ...] = ()
+    """What a rollout earns: the weighted sum of these."""
     trainer: TrainerConfig | None = None
     """How the policy is trained."""
     lora: LoraSettings | None = None

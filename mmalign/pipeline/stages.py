@@ -28,6 +28,7 @@ from mmalign.models.protocol import ChatModel
 from mmalign.objectives import ChosenObjective, parse_objective
 from mmalign.pipeline.agents import agent_settings, load_agent, online_agent
 from mmalign.pipeline.config import Plugin, RunConfig, call_reader, supervised
+from mmalign.pipeline.rollouts import rollout_task
 from mmalign.records import PreferencePair, Sample, labelled_of
 from mmalign.records.jsonl import read_jsonl
 from mmalign.records.spans import phrase_ids_of
@@ -167,6 +168,7 @@ def train_policy(config: RunConfig, console: Console) -> Path:
         cache=default_cache(),
         console=console,
         agent=online_agent(config) if config.trainer.online else None,
+        rollouts=rollout_task(config),
     )
 
 
@@ -186,6 +188,7 @@ def plan_policy(config: RunConfig, console: Console) -> dict[str, Any]:
         trainer=config.trainer,
         lora=config.lora,
         media=config.media,
+        rollouts=rollout_task(config),
     )
     console.print(plan_table(plan))
     return {"percentiles": percentiles(plan.counts), "too_long": list(plan.too_long)}
@@ -231,14 +234,18 @@ def make_report(config: RunConfig) -> Path:
 
 
 def trains_on_pairs(config: RunConfig) -> bool:
-    """Whether training wants pairs that are built before it, as gold answers and the online do not.
+    """Whether training wants pairs that are built before it.
+
+    Gold answers, rollouts and pairs that are built while training need none.
 
     Raises:
-        ConfigError: A setting of supervised training does not fit.
+        ConfigError: The objective is unknown or a setting of it does not fit.
     """
     answers = supervised(config.objective)
+    if answers is not None:
+        return answers.answers == "chosen"
     is_online = config.trainer is not None and config.trainer.online
-    return not is_online and (answers is None or answers.answers == "chosen")
+    return not is_online and parse_objective(config.objective).objective.unit != "rollout"
 
 
 def _objective(config: RunConfig) -> ChosenObjective | None:

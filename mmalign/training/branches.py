@@ -48,6 +48,8 @@ class BranchScores:
     """Nats, of the policy over the vocabulary, where it was asked for."""
     js: tuple[Tensor, ...] | None = None
     """Bits, Jensen-Shannon divergence from the reference, where it was asked for."""
+    hidden: tuple[Tensor, ...] = ()
+    """[T, H] states that predict the scored tokens; carries gradient."""
 
 
 def measures_of(needs: AbstractSet[Need]) -> frozenset[Measure]:
@@ -118,4 +120,5 @@ def score_branches(
         kl=by_branch(scores.kl),
         entropy=by_branch(scores.entropy),
         js=by_branch(scores.js),
+        hidden=torch.split(hidden, sizes),
     )

@@ -201,7 +201,9 @@ class Encoder:
         prompts = [_with_media(record.prompt, response.media) for response in responses]
         tools = [r.tools if r.tools is not None else record.tools for r in responses]
         branches = tuple(
-            self.family.encode_completion(self.processor, prompt, response.messages)
+            _without_observed(
+                self.family.encode_completion(self.processor, prompt, response.messages), response
+            )
             for prompt, response in zip(prompts, responses, strict=True)
         )
         if all(p == prompts[0] for p in prompts) and all(t == tools[0] for t in tools):
@@ -412,6 +414,17 @@ def _with_media(prompt: Sequence[Message], media: Sequence[MediaRef] | None) -> 
         )
         for message in prompt
     )
+
+
+def _without_observed(branch: EncodedCompletion, response: Response) -> EncodedCompletion:
+    """The response without loss on tokens that share a character with what a tool wrote."""
+    if not response.observed:
+        return branch
+    is_observed = [
+        any(max(start, a) < min(end, b) for a, b in response.observed)
+        for start, end in branch.offsets
+    ]
+    return replace(branch, mask=branch.mask & ~torch.tensor(is_observed))
 
 
 def _num_bytes(media: PreparedMedia) -> int:

@@ -1,10 +1,9 @@
 """Pairs that are built while training: an agent asks the policy as it is at every step."""
 
-import json
 import logging
 import math
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,6 +24,7 @@ from mmalign.records import DroppedSample, PreferencePair, Sample
 from mmalign.training.examples import Batch, Encoder, Example
 from mmalign.training.live_model import KnownReference, LiveModel
 from mmalign.training.preference import PreferenceTrainer
+from mmalign.training.record_files import RecordFiles
 from mmalign.training.reference import Reference
 from mmalign.training.trainer import ItemLosses
 
@@ -87,7 +87,9 @@ class OnlineTrainer(PreferenceTrainer):
             self.models["reference"] = self._live("reference", self.reference, self._known)
             self.reference = self._known or self.reference
         self._policy = self._live("policy", None, None)
-        self._files = _RecordFiles(output_dir / "online", self.args.process_index)
+        self._files = RecordFiles(
+            output_dir / "online", self.args.process_index, ("pairs", "dropped")
+        )
         self._recent: list[AgentRecord] = []
         self._counts: Counter[str] = Counter()
         self._chosen: dict[str, Counter[str]] = defaultdict(Counter)
@@ -183,7 +185,10 @@ class OnlineTrainer(PreferenceTrainer):
 
     def _keep(self, records: Sequence[AgentRecord]) -> None:
         """Write records down and count them."""
-        self._files.write(records, step=self.state.global_step, epoch=self.state.epoch or 0.0)
+        by_file: dict[str, list[AgentRecord]] = {"pairs": [], "dropped": []}
+        for record in records:
+            by_file["dropped" if isinstance(record, DroppedSample) else "pairs"].append(record)
+        self._files.write(by_file, step=self.state.global_step, epoch=self.state.epoch or 0.0)
         self._recent += records
         for record in records:
             kind = record.kind if isinstance(record, DroppedSample) else "pair"
@@ -200,44 +205,6 @@ class OnlineTrainer(PreferenceTrainer):
                 f"{_MAX_FAILED:.0%}; the last one, {last.sample_id!r}, at node {last.node!r} with "
                 f"{last.reason}: {last.message}. {self._files.folder} names all of them"
             )
-
-
-class _RecordFiles:
-    """What was made, line by line with the step that it was made for; one file a process."""
-
-    def __init__(self, folder: Path, process: int) -> None:
-        self.folder = folder
-        self._paths = {name: folder / f"{name}-{process}.jsonl" for name in ("pairs", "dropped")}
-        self._has_begun = False
-
-    def begin_step(self, step: int) -> None:
-        """On the first call, forget what an interrupted run wrote for this step and later ones."""
-        if self._has_begun:
-            return
-        self._has_begun = True
-        self.folder.mkdir(parents=True, exist_ok=True)
-        for path in self._paths.values():
-            lines = path.read_text(encoding="utf-8").splitlines(True) if path.exists() else []
-            earlier = [line for line in lines if _step_of(line) < step]
-            path.write_text("".join(earlier), encoding="utf-8")
-
-    def write(self, records: Sequence[AgentRecord], *, step: int, epoch: float) -> None:
-        lines: Mapping[str, list[str]] = {name: [] for name in self._paths}
-        for record in records:
-            name = "dropped" if isinstance(record, DroppedSample) else "pairs"
-            row = {"step": step, "epoch": epoch, "record": record.model_dump(mode="json")}
-            lines[name].append(json.dumps(row) + "\n")
-        for name, path in self._paths.items():
-            with path.open("a", encoding="utf-8") as file:
-                file.writelines(lines[name])
-
-
-def _step_of(line: str) -> float:
-    """A line that a killed process left half written belongs to no step."""
-    try:
-        return float(json.loads(line)["step"])
-    except ValueError:
-        return math.inf
 
 
 def _entropy(counts: Counter[str]) -> float:

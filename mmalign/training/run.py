@@ -20,7 +20,7 @@ from transformers import (
 from mmalign.errors import ConfigError
 from mmalign.media import FrameCache, FrameSampling
 from mmalign.models.families import ModelFamily, family_of, processor_of
-from mmalign.objectives import ChosenObjective, Unit
+from mmalign.objectives import ChosenObjective, RolloutSettings, Unit
 from mmalign.records import (
     LabelledResponse,
     PreferencePair,
@@ -30,6 +30,7 @@ from mmalign.records import (
     labelled_of,
     ranked_of,
 )
+from mmalign.training.actor_critic import PPOTrainer
 from mmalign.training.adapters import with_adapter
 from mmalign.training.batching import RecordSize
 from mmalign.training.card import write_model_card
@@ -37,6 +38,7 @@ from mmalign.training.checkpoints import begin_run, is_finished, mark_finished
 from mmalign.training.config import LoraSettings, TrainerConfig
 from mmalign.training.examples import Encoder, Example, ExampleDataset, SampleDataset
 from mmalign.training.forward import base_model
+from mmalign.training.group import GroupTrainer
 from mmalign.training.listwise import ListwiseTrainer
 from mmalign.training.online import OnlineAgent, OnlineTrainer, require_online
 from mmalign.training.plan import (
@@ -49,6 +51,8 @@ from mmalign.training.plan import (
 from mmalign.training.preference import PreferenceTrainer
 from mmalign.training.processes import own_device, require_launched_processes
 from mmalign.training.reference import Reference, make_reference, starting_reference
+from mmalign.training.rollout_examples import planned_rollouts
+from mmalign.training.rollouts import RolloutTask, require_rollouts
 from mmalign.training.stored_reference import (
     ReferenceStore,
     missing_examples,
@@ -79,6 +83,7 @@ def train(
     cache: FrameCache | None = None,
     console: Console | None = None,
     agent: OnlineAgent | None = None,
+    rollouts: RolloutTask | None = None,
 ) -> Path:
     """Train, or go on where an interrupted run stopped; a finished run is left as it is.
 
@@ -96,6 +101,7 @@ def train(
         cache: Decoded frames.
         console: Where the plan is printed.
         agent: Builds the pairs of every step from samples, with `trainer.online`.
+        rollouts: How samples are rolled out and rewarded, for an objective over rollouts.
 
     Returns:
         The folder with the final model.
@@ -105,8 +111,10 @@ def train(
         CheckpointError: The folder holds a run with other data, model or settings.
     """
     require_launched_processes()
-    records = _checked(records, output_dir, objective, trainer, agent)
+    records = _checked(records, output_dir, objective, trainer, agent, rollouts)
     manifest = _manifest(model_name_or_path, records, objective, trainer, lora, media, agent)
+    if rollouts is not None:
+        manifest["rollouts"] = dict(rollouts.manifest)
     resume_from = begin_run(output_dir, manifest)
     if is_finished(output_dir):
         return output_dir
@@ -118,13 +126,13 @@ def train(
         family, processor, media, cache=cache, keep_bytes=trainer.media_memory_mb * 2**20
     )
     policy = _trainable(model, family, trainer, lora)
-    plan = _plan(policy, records, encoder, trainer, objective)
+    plan = _plan(policy, records, encoder, trainer, objective, rollouts)
     if int(os.environ.get("RANK", "0")) == 0:
         plan.save(output_dir / "plan.json")
         (console or Console()).print(plan_table(plan))
-    dataset = _dataset(records, plan, encoder, trainer, objective)
+    dataset = _dataset(records, plan, encoder, trainer, objective, rollouts)
     loop = _make_trainer(
-        policy, encoder, dataset, objective, trainer, output_dir, manifest, dtype, agent
+        policy, encoder, dataset, objective, trainer, output_dir, manifest, dtype, agent, rollouts
     )
     if isinstance(loop, ObjectiveTrainer) and trainer.reference_logps == "store":
         loop.reference = _stored_reference(
@@ -156,6 +164,7 @@ def _checked(
     objective: ChosenObjective | None,
     trainer: TrainerConfig,
     agent: OnlineAgent | None,
+    rollouts: RolloutTask | None,
 ) -> Sequence[TrainingRecord]:
     """The records as they are learnt from, once the settings are known to fit each other."""
     if not records:
@@ -163,6 +172,9 @@ def _checked(
     stores_reference = trainer.reference_logps == "store"
     if stores_reference:
         refuse_unfit(objective, trainer, output_dir)
+    if objective is not None and objective.objective.unit == "rollout":
+        require_rollouts(rollouts, objective.name, records, trainer)
+        return records
     if not trainer.online:
         return _units(records, objective)
     unit = objective.objective.unit if objective else "sample"
@@ -180,6 +192,7 @@ def _make_trainer(
     manifest: Mapping[str, Any],
     dtype: torch.dtype,
     agent: OnlineAgent | None,
+    rollouts: RolloutTask | None,
 ) -> AlignmentTrainer:
     common: dict[str, Any] = {
         "model": policy,
@@ -196,8 +209,11 @@ def _make_trainer(
         "objective": objective,
         "reference": _reference(policy, encoder.family, objective, trainer, dtype),
     }
+    samples = SampleDataset(dataset.records, dataset.sizes or ())
+    if rollouts is not None and objective.objective.unit == "rollout":
+        common |= {"dataset": samples, "task": rollouts, "encoder": encoder}
+        return PPOTrainer(**common) if objective.name == "ppo" else GroupTrainer(**common)
     if agent is not None and trainer.online:
-        samples = SampleDataset(dataset.records, dataset.sizes or ())
         return OnlineTrainer(**common | {"dataset": samples}, agent=agent, encoder=encoder)
     loops: dict[Unit, type[PreferenceTrainer | UnpairedTrainer | ListwiseTrainer]] = {
         "pair": PreferenceTrainer,
@@ -225,6 +241,7 @@ def _dataset(
     encoder: Encoder,
     trainer: TrainerConfig,
     objective: ChosenObjective | None,
+    rollouts: RolloutTask | None,
 ) -> ExampleDataset:
     """The records that fit, with the tokens that were counted."""
     kept = fits(plan, over_length=trainer.over_length)
@@ -235,7 +252,7 @@ def _dataset(
     fitting = [record for record in records if record.id in kept]
     return ExampleDataset(
         fitting,
-        _encode(encoder, objective, trainer),
+        _encode(encoder, objective, trainer, rollouts),
         sizes=[sizes[record.id] for record in fitting],
     )
 
@@ -283,6 +300,7 @@ def plan_training(
     trainer: TrainerConfig,
     lora: LoraSettings | None,
     media: FrameSampling,
+    rollouts: RolloutTask | None = None,
 ) -> Plan:
     """What `train` would count and predict, without the weights."""
     family = family_of(model_name_or_path)
@@ -295,7 +313,7 @@ def plan_training(
         records = _units(records, objective)
     encoder = Encoder(family, processor_of(model_name_or_path), media)
     policy = _trainable(empty, family, trainer, lora)
-    return _plan(policy, records, encoder, trainer, objective)
+    return _plan(policy, records, encoder, trainer, objective, rollouts)
 
 
 def _plan(
@@ -304,8 +322,10 @@ def _plan(
     encoder: Encoder,
     trainer: TrainerConfig,
     objective: ChosenObjective | None,
+    rollouts: RolloutTask | None,
 ) -> Plan:
-    counts, broken = count_all(records, _encode(encoder.for_planning(), objective, trainer))
+    encode = _encode(encoder.for_planning(), objective, trainer, rollouts)
+    counts, broken = count_all(records, encode)
     copies = (
         trainer.reference_logps == "compute"
         and trainer.reference != "adapter_off"
@@ -324,10 +344,15 @@ def _plan(
 
 
 def _encode(
-    encoder: Encoder, objective: ChosenObjective | None, trainer: TrainerConfig
+    encoder: Encoder,
+    objective: ChosenObjective | None,
+    trainer: TrainerConfig,
+    rollouts: RolloutTask | None = None,
 ) -> Callable[[Any], Example]:
     if objective is None:
         return encoder.answer
+    if rollouts is not None and objective.objective.unit == "rollout":
+        return lambda sample: planned_rollouts(encoder, sample, rollouts.config, rollouts.tools)
     if trainer.online:
         return encoder.sides_of
     encoders: dict[Unit, Callable[[Any], Example]] = {
@@ -352,7 +377,11 @@ def _units(
 
 
 def _needs_reference(objective: ChosenObjective | None) -> bool:
-    return objective is not None and bool(objective.objective.needs & _OF_REFERENCE)
+    if objective is None:
+        return False
+    if isinstance(objective.config, RolloutSettings):
+        return objective.config.uses_reference
+    return bool(objective.objective.needs & _OF_REFERENCE)
 
 
 def _trainable(
