@@ -3,7 +3,7 @@
 from mmalign.engine.rollouts import load_tools
 from mmalign.pipeline.config import RunConfig
 from mmalign.rewards.config import load_rewards
-from mmalign.training.rollouts import RolloutTask
+from mmalign.training.rollout_task import RolloutTask
 
 __all__ = ["rollout_task"]
 

@@ -8,7 +8,6 @@ import torch
 from accelerate.utils import gather_object
 from torch import Tensor
 
-from mmalign.errors import ConfigError
 from mmalign.objectives import RolloutTerms
 from mmalign.objectives.aggregation import row_means
 from mmalign.objectives.groups import group_advantages
@@ -125,15 +124,6 @@ class GroupTrainer(RolloutTrainer):
                 example.rewards, example.old_logps, example.ref_logps, strict=True
             )
         ]
-
-    def _require_fitting_settings(self) -> None:
-        super()._require_fitting_settings()
-        if self.task.config.num_generations < 2:
-            raise ConfigError(
-                f"rollouts.num_generations is {self.task.config.num_generations}; "
-                f"{self.objective.name} compares the rollouts of a prompt: take two or more, or "
-                f"the objective ppo"
-            )
 
 
 def policy_terms(

@@ -8,7 +8,6 @@ its first step again, from the same weights and seeds, and gets the same ones.
 import json
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,20 +17,13 @@ from torch import Tensor, nn
 from transformers import Trainer
 
 from mmalign.engine import run_apart
-from mmalign.engine.rollouts import (
-    RolloutConfig,
-    RolloutTool,
-    prompt_messages,
-    roll_out,
-    tool_schemas,
-)
-from mmalign.errors import ConfigError, FailedRatioError
+from mmalign.engine.rollouts import prompt_messages, roll_out, tool_schemas
+from mmalign.errors import FailedRatioError
 from mmalign.models.families import EncodedPrompt
 from mmalign.objectives import BatchCounts, RolloutSettings
 from mmalign.records import DroppedSample, Rollout, Sample
-from mmalign.rewards.scoring import RewardRunner, Scored, WeightedReward
+from mmalign.rewards.scoring import RewardRunner, Scored
 from mmalign.training.branches import BranchScores, score_branches
-from mmalign.training.config import TrainerConfig
 from mmalign.training.examples import Batch, Encoder
 from mmalign.training.live_model import LiveModel
 from mmalign.training.out_of_memory import explain_memory
@@ -44,10 +36,11 @@ from mmalign.training.rollout_metrics import (
     generation_metrics,
     generation_warnings,
 )
+from mmalign.training.rollout_task import RolloutTask, require_fitting
 from mmalign.training.trainer import ObjectiveTrainer
 from mmalign.training.vocabulary import Measure
 
-__all__ = ["RolloutTask", "RolloutTrainer", "require_rollouts"]
+__all__ = ["RolloutTrainer"]
 
 STATE_FILE = "rollout_state.json"
 """In a checkpoint: what later rewards depend on."""
@@ -56,19 +49,6 @@ _FAILURES_JUDGED_FROM = 50
 _STEPS_BETWEEN_WARNINGS = 100
 _MAX_LOGP_DIFFERENCE = 0.05
 _log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class RolloutTask:
-    """What a recipe says about rollouts besides the objective."""
-
-    config: RolloutConfig
-    rewards: tuple[WeightedReward, ...]
-    seed: int
-    tools: tuple[RolloutTool, ...] = ()
-    """What the policy may call."""
-    manifest: Mapping[str, Any] = field(default_factory=dict)
-    """All of this as it stands in the recipe, for the check on resuming."""
 
 
 class RolloutTrainer(ObjectiveTrainer):
@@ -91,7 +71,7 @@ class RolloutTrainer(ObjectiveTrainer):
         self.task = task
         self.rewards = RewardRunner(task.rewards)
         self.samples: Sequence[Sample] = self.train_dataset.samples  # type: ignore[union-attr]
-        self._require_fitting_settings()
+        require_fitting(config, task, self.config, self.objective.name)
         self.order = PromptOrder(len(self.samples), self._prompts_per_generation, task.seed)
         self.train_dataset = Places(
             self.order.per_epoch * self._prompts_per_generation * config.num_iterations
@@ -394,29 +374,6 @@ class RolloutTrainer(ObjectiveTrainer):
     def _is_own(self, place: int) -> bool:
         return place // self.args.train_batch_size % self.args.world_size == self.args.process_index
 
-    def _require_fitting_settings(self) -> None:
-        """Refuse settings under which a run could not be resumed, or its ratios would be wrong."""
-        steps = self.settings.steps_per_generation
-        if self.config.save_steps % steps:
-            raise ConfigError(
-                f"trainer.save_steps is {self.config.save_steps}, but a generation of rollouts "
-                f"serves {steps} steps (num_iterations x num_mini_batches) and a checkpoint must "
-                f"not cut it; set it to a multiple of {steps}"
-            )
-        if self.task.config.temperature == 0:
-            raise ConfigError(
-                "rollouts.temperature is 0: all rollouts of a prompt would be equal; set it to 1"
-            )
-        if self.task.config.temperature != 1 or self.task.config.top_p < 1:
-            _log.warning(
-                "rollouts are sampled at temperature %g and top_p %g, but weighed by the policy's "
-                "own distribution; the gradient is that of another policy",
-                self.task.config.temperature,
-                self.task.config.top_p,
-            )
-        if not self.task.rewards:
-            raise ConfigError("the recipe has no rewards; name one or more under rewards")
-
 
 def _with_rewards(rollout: Rollout, scored: Scored) -> Rollout:
     metadata = dict(rollout.metadata)
@@ -427,28 +384,3 @@ def _with_rewards(rollout: Rollout, scored: Scored) -> Rollout:
     return rollout.model_copy(
         update={"rewards": scored.values, "reward": scored.total, "metadata": metadata}
     )
-
-
-def require_rollouts(
-    task: RolloutTask | None, objective: str, records: Sequence[Any], trainer: TrainerConfig
-) -> None:
-    """Refuse settings under which nothing can be rolled out.
-
-    Raises:
-        ConfigError: No rollouts section, records that are no samples, an agent that builds pairs,
-            or a stored reference.
-    """
-    why = None
-    if task is None:
-        why = "the recipe has no rollouts; say how under rollouts, and what they earn under rewards"
-    elif not all(isinstance(record, Sample) for record in records):
-        why = "it was given pairs or responses; give it the samples of a data set"
-    elif trainer.online:
-        why = "trainer.online: true builds pairs with an agent; leave it out"
-    elif trainer.reference_logps == "store":
-        why = (
-            "trainer.reference_logps: store holds numbers of records that exist before training; "
-            "set it to compute"
-        )
-    if why is not None:
-        raise ConfigError(f"objective {objective!r} learns from rollouts of samples, but {why}")

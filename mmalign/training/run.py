@@ -52,7 +52,7 @@ from mmalign.training.preference import PreferenceTrainer
 from mmalign.training.processes import own_device, require_launched_processes
 from mmalign.training.reference import Reference, make_reference, starting_reference
 from mmalign.training.rollout_examples import planned_rollouts
-from mmalign.training.rollouts import RolloutTask, require_rollouts
+from mmalign.training.rollout_task import RolloutTask, require_rollouts
 from mmalign.training.stored_reference import (
     ReferenceStore,
     missing_examples,

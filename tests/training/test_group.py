@@ -17,7 +17,7 @@ from mmalign.rewards.contract import Episode, reward
 from mmalign.rewards.scoring import WeightedReward
 from mmalign.testing.tiny_models import tiny_causal_lm
 from mmalign.training import LoraSettings, TrainerConfig, train
-from mmalign.training.rollouts import RolloutTask
+from mmalign.training.rollout_task import RolloutTask
 
 QUESTIONS = ("what colour is it?", "does it move?", "how many shapes?", "which shape is first?")
 
