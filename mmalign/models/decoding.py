@@ -1,11 +1,4 @@
-"""Draw and score completions of a batch of prompts, through the family's own parts.
-
-The loop is ours and not transformers' `generate` for three reasons: the positions of new tokens
-are those of the family's full-sequence rule, as in training (`generate` continues behind the
-largest position of the prompt, which is another place where a clip's time axis runs ahead);
-each row has its own random source, so its draws do not depend on its neighbours; and rows that
-have ended leave the batch.
-"""
+"""Batches of prompts and of what follows them, through the family's own parts; tokens drawn."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,7 +7,7 @@ from typing import Any, Literal, NamedTuple
 import torch
 from torch import Tensor
 from torch.nn import functional as F
-from transformers import DynamicCache, PreTrainedModel
+from transformers import PreTrainedModel
 
 from mmalign.errors import CapabilityError
 from mmalign.models.families import EncodedPrompt, ModelFamily, place_media
@@ -23,9 +16,10 @@ from mmalign.models.families.loading import bare_model
 __all__ = [
     "Draw",
     "Drawn",
+    "PaddedBatch",
     "Scored",
-    "draw_batch",
     "media_features",
+    "padded_batch",
     "predicting_states",
     "require_room",
     "score_batch",
@@ -77,88 +71,6 @@ class Scored(NamedTuple):
     """[R] int64."""
 
 
-@dataclass
-class _Row:
-    """A completion in the making."""
-
-    draw: Draw
-    generator: torch.Generator
-    token_ids: list[int] = field(default_factory=list)
-    logprobs: list[float] = field(default_factory=list)
-    finish_reason: Literal["stop", "length"] | None = None
-
-
-@torch.no_grad()
-def draw_batch(
-    model: PreTrainedModel,
-    family: ModelFamily,
-    tokenizer: Any,
-    draws: Sequence[Draw],
-    *,
-    end_ids: frozenset[int],
-) -> list[Drawn]:
-    """Completions of a batch; a draw gives the same tokens whatever it is batched with.
-
-    Args:
-        model: In eval mode.
-        family: Of the model.
-        tokenizer: Decodes, for stop strings.
-        draws: Those that go on from the same ids and media share their prefill.
-        end_ids: Tokens that end an answer.
-    """
-    device = _device(model)
-    prefixes = [draw.prefix for draw in draws]
-    different = dict(zip(prefixes, draws, strict=True))
-    place = {prefix: index for index, prefix in enumerate(different)}
-    source = torch.tensor([place[prefix] for prefix in prefixes], device=device)
-    longest = max(draw.max_tokens for draw in draws)
-    items = [
-        Scored(draw.prompt, torch.cat([draw.tail, draw.tail.new_zeros(longest)]))
-        for draw in different.values()
-    ]
-    batch = _batch(model, family, items)
-    length = batch.mask.shape[1] - longest  # the tail of zeros gives positions of tokens to come
-    cache = DynamicCache(config=bare_model(model).config.get_text_config())
-    hidden = family.decoder(model)(
-        **batch.inputs(length),
-        attention_mask=batch.mask[:, :length],
-        position_ids=batch.positions[..., :length],
-        past_key_values=cache,
-        use_cache=True,
-    ).last_hidden_state[:, -1:]
-
-    rows = [_Row(draw, torch.Generator().manual_seed(draw.seed)) for draw in draws]
-    alive = list(rows)
-    hidden, mask = hidden[source], batch.mask[source]
-    positions = batch.positions[..., source, :]
-    cache.batch_select_indices(source)
-    for step in range(longest):
-        logits = family.head(model)(hidden)[:, -1].float()
-        tokens = take_tokens(logits, [row.draw for row in alive], [row.generator for row in alive])
-        logprobs = F.log_softmax(logits, dim=-1).gather(-1, tokens[:, None])[:, 0]
-        for row, token, logprob in zip(alive, tokens.tolist(), logprobs.tolist(), strict=True):
-            row.token_ids.append(token)
-            row.logprobs.append(logprob)
-            row.finish_reason = _finish(row, tokenizer, end_ids)
-        keep = [index for index, row in enumerate(alive) if row.finish_reason is None]
-        if not keep:
-            break
-        if len(keep) < len(alive):
-            index = torch.tensor(keep, device=device)
-            alive = [alive[i] for i in keep]
-            tokens, mask, positions = tokens[index], mask[index], positions[..., index, :]
-            cache.batch_select_indices(index)
-        now = length + step
-        hidden = family.decoder(model)(
-            inputs_embeds=family.embed_tokens(model)(tokens[:, None]),
-            attention_mask=mask[:, : now + 1],
-            position_ids=positions[..., now : now + 1],
-            past_key_values=cache,
-            use_cache=True,
-        ).last_hidden_state
-    return [Drawn(row.token_ids, row.logprobs, row.finish_reason or "length") for row in rows]
-
-
 @torch.no_grad()
 def score_batch(
     model: PreTrainedModel, family: ModelFamily, items: Sequence[Scored]
@@ -180,7 +92,7 @@ def predicting_states(
     model: PreTrainedModel, family: ModelFamily, items: Sequence[Scored]
 ) -> Tensor:
     """[N, H] states from which the head predicts each tail's tokens, item by item."""
-    batch = _batch(model, family, items)
+    batch = padded_batch(model, family, items)
     hidden = (
         family.decoder(model)(
             **batch.inputs(batch.mask.shape[1]),
@@ -246,7 +158,7 @@ def require_room(model: PreTrainedModel, prompt: EncodedPrompt, *, num_answer_to
         )
 
 
-class _Batch(NamedTuple):
+class PaddedBatch(NamedTuple):
     """Padded on the left, so that all rows end in the last column."""
 
     embeds: Tensor
@@ -268,7 +180,10 @@ class _Batch(NamedTuple):
         return place_media(embeds, self.is_media[:, :length], self.features)
 
 
-def _batch(model: PreTrainedModel, family: ModelFamily, items: Sequence[Scored]) -> _Batch:
+def padded_batch(
+    model: PreTrainedModel, family: ModelFamily, items: Sequence[Scored]
+) -> PaddedBatch:
+    """Prompts with their tails, embedded and placed."""
     device = _device(model)
     lengths = [len(item.prompt.input_ids) + len(item.tail) for item in items]
     longest = max(lengths)
@@ -283,7 +198,7 @@ def _batch(model: PreTrainedModel, family: ModelFamily, items: Sequence[Scored])
         own = family.position_ids(model, prompt, tail)
         placed.append(F.pad(own, (start, 0)))
     positions = torch.stack(placed, dim=1).to(device)
-    return _Batch(
+    return PaddedBatch(
         embeds=family.embed_tokens(model)(ids.to(device)),
         is_media=types.to(device) > 0,
         features=media_features(model, family, [item.prompt for item in items]),
@@ -305,17 +220,6 @@ def media_features(
     sizes = {id(p.media): p.num_media_tokens for p in prompts}
     parts = dict(zip(shared, torch.split(found, [sizes[key] for key in shared]), strict=True))
     return torch.cat([parts[id(p.media)] for p in prompts if p.media])
-
-
-def _finish(row: _Row, tokenizer: Any, end_ids: frozenset[int]) -> Literal["stop", "length"] | None:
-    if row.token_ids[-1] in end_ids:
-        return "stop"
-    if row.draw.stop:
-        skip = not row.draw.stops_name_control_tokens
-        text = tokenizer.decode(row.token_ids, skip_special_tokens=skip)
-        if any(stop in text for stop in row.draw.stop):
-            return "stop"
-    return "length" if len(row.token_ids) >= row.draw.max_tokens else None
 
 
 def _device(model: PreTrainedModel) -> torch.device:

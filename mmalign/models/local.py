@@ -20,11 +20,11 @@ from mmalign.errors import CapabilityError, ConfigError, ModelCallError
 from mmalign.media import FrameCache, FrameSampling, default_cache
 from mmalign.models.batching import Batcher
 from mmalign.models.clip_comparison import ClipComparison
+from mmalign.models.continuous import ContinuousBatcher
 from mmalign.models.decoding import (
     Draw,
     Drawn,
     Scored,
-    draw_batch,
     media_features,
     predicting_states,
     require_room,
@@ -42,6 +42,7 @@ from mmalign.models.families.loading import bare_model
 from mmalign.models.media_memory import MediaMemory
 from mmalign.models.protocol import Capability, Completion, Sampling, TokenLogprobs, Usage
 from mmalign.models.reading import read_media
+from mmalign.models.running_batch import RunningBatch
 from mmalign.models.token_sampling import TokenSampling
 from mmalign.records import MediaRef, Message, canonical_json, text_of, user
 
@@ -134,8 +135,8 @@ class TransformersChatModel(ClipComparison, TokenSampling):
         self._pool = ThreadPoolExecutor(num_threads, thread_name_prefix="mmalign-media")
         self._media = MediaMemory(media_memory_mb * 2**20)
         limits = {"max_batch_size": max_batch_size, "max_batch_tokens": max_batch_tokens}
-        self._draws: Batcher[Draw, Drawn] = Batcher(
-            self._draw, **limits, window_s=batch_window_s, name="mmalign-draw"
+        self._draws = ContinuousBatcher(
+            self._decoding, **limits, window_s=batch_window_s, name="mmalign-draw"
         )
         self._scores: Batcher[Scored, Sequence[float]] = Batcher(
             self._score, **limits, window_s=batch_window_s, name="mmalign-score"
@@ -273,8 +274,8 @@ class TransformersChatModel(ClipComparison, TokenSampling):
 
     async def close(self) -> None:
         """Answer what was asked, end the threads, let go of the weights."""
-        for batcher in (self._draws, self._scores):
-            await asyncio.to_thread(batcher.close)
+        await asyncio.to_thread(self._draws.close)
+        await asyncio.to_thread(self._scores.close)
         self._pool.shutdown()
         self._media.clear()
         del self._model
@@ -282,7 +283,7 @@ class TransformersChatModel(ClipComparison, TokenSampling):
     @contextmanager
     def paused(self) -> Iterator[None]:
         """Hold all requests back while the weights or their modes are being changed."""
-        with self._weights:
+        with self._draws.requests.held(), self._weights:  # what is being drawn is drawn to its end
             yield
 
     async def encode_messages(
@@ -349,14 +350,10 @@ class TransformersChatModel(ClipComparison, TokenSampling):
     async def _in_pool(self, work: Callable[[], Value]) -> Value:
         return await asyncio.get_running_loop().run_in_executor(self._pool, work)
 
-    def _draw(self, draws: Sequence[Draw]) -> list[Drawn]:
-        def compute(part: Sequence[Draw]) -> list[Drawn]:
-            return draw_batch(
-                self._model, self._family, self._tokenizer, part, end_ids=self._end_ids
-            )
-
+    @contextmanager
+    def _decoding(self) -> Iterator[RunningBatch]:
         with self._evaluating():
-            return _halving(compute, draws)
+            yield RunningBatch(self._model, self._family, self._tokenizer, end_ids=self._end_ids)
 
     def _score(self, items: Sequence[Scored]) -> list[list[float]]:
         with self._evaluating():

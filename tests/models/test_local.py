@@ -19,6 +19,7 @@ from mmalign.models.decoding import Draw, take_tokens
 from mmalign.models.families import EncodedCompletion, EncodedPrompt
 from mmalign.models.local import TransformersChatModel, TransformersModelConfig
 from mmalign.models.protocol import ChatModel, Completion, Sampling
+from mmalign.models.running_batch import RunningBatch
 from mmalign.records import MediaRef, Message, text_of, user
 from mmalign.testing.tiny_models import TINY_MODELS, TinyModel, tiny_causal_lm, tiny_clip
 from mmalign.testing.tiny_vision_models import TINY_VISION_MODELS
@@ -262,13 +263,13 @@ def test_end_of_turn_ends_the_answer() -> None:
 def test_requests_of_several_loops_share_batches(monkeypatch: pytest.MonkeyPatch) -> None:
     tiny = tiny_causal_lm()
     sizes: list[int] = []
-    original = decoding.draw_batch
+    original = RunningBatch.add
 
-    def counted(model: Any, family: Any, tokenizer: Any, draws: Any, **options: Any) -> Any:
+    def counted(self: RunningBatch, draws: Any) -> None:
         sizes.append(len(draws))
-        return original(model, family, tokenizer, draws, **options)
+        original(self, draws)
 
-    monkeypatch.setattr("mmalign.models.local.draw_batch", counted)
+    monkeypatch.setattr(RunningBatch, "add", counted)
     chat = chat_of(tiny, batch_window_s=0.2, max_batch_size=8)
     answers: list[Any] = []
 
@@ -401,15 +402,15 @@ def test_missing_clip_fails_its_request_only(clips: list[MediaRef]) -> None:
 def test_batch_that_does_not_fit_is_halved(monkeypatch: pytest.MonkeyPatch) -> None:
     tiny = tiny_causal_lm()
     sizes: list[int] = []
-    original = decoding.draw_batch
+    original = RunningBatch.add
 
-    def small(model: Any, family: Any, tokenizer: Any, draws: Any, **options: Any) -> Any:
-        sizes.append(len(draws))
-        if len(draws) > limit:
+    def small(self: RunningBatch, draws: Any) -> None:
+        sizes.append(self.num_rows + len(draws))
+        if sizes[-1] > limit:
             raise torch.OutOfMemoryError("full")
-        return original(model, family, tokenizer, draws, **options)
+        original(self, draws)
 
-    monkeypatch.setattr("mmalign.models.local.draw_batch", small)
+    monkeypatch.setattr(RunningBatch, "add", small)
     asked = [[user("Red?")]] * 4
     limit = 1
     assert len(ask(tiny, lambda c: all_at_once(c, asked, sampling=COLD))) == 4
