@@ -10,7 +10,7 @@ import typer
 from rich.console import Console
 
 from mmalign import __version__
-from mmalign.cli import answer, caches, doctor, lists, runs, show, transfer, view
+from mmalign.cli import answer, caches, doctor, lists, rewards, runs, show, transfer, view
 from mmalign.errors import ConfigError, MmalignError, PluginError
 
 __all__ = ["app", "main", "run"]
@@ -29,6 +29,7 @@ view.add_to(app)
 answer.add_to(app)
 lists.add_to(app)
 app.add_typer(show.app, name="show")
+app.add_typer(rewards.app, name="reward")
 app.add_typer(caches.app, name="cache")
 doctor.add_to(app)
 

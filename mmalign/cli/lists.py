@@ -27,7 +27,8 @@ def list_kind(
         str,
         typer.Argument(
             help="agents, datasets, diagnostics, families, formats, losses (for trainers of one's "
-            "own), metrics, objectives, operators, recipes, rewards, selection or tools."
+            "own), metrics, objectives, operators, recipes, rewards, rollout-rewards, selection or "
+            "tools."
         ),
     ],
     as_json: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False,
@@ -84,6 +85,21 @@ def _rewards() -> list[dict[str, Any]]:
     from mmalign.rewards import REWARDS
 
     return _methods(REWARDS)
+
+
+def _rollout_rewards() -> list[dict[str, Any]]:
+    from mmalign.rewards.episodes import ROLLOUT_REWARDS
+
+    return [
+        {
+            "name": name,
+            "from": entry.low,
+            "to": entry.high,
+            "sees": entry.sees,
+            "about": _first_line(entry.fn),
+        }
+        for name, entry in ROLLOUT_REWARDS.items()
+    ]
 
 
 def _selection_rules() -> list[dict[str, Any]]:
@@ -181,6 +197,7 @@ _KINDS: dict[str, Callable[[], list[dict[str, Any]]]] = {
     "operators": _operators,
     "recipes": _recipes,
     "rewards": _rewards,
+    "rollout-rewards": _rollout_rewards,
     "selection": _selection_rules,
     "tools": lambda: _plugins(plugins.tools),
 }

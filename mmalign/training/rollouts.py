@@ -9,7 +9,7 @@ import json
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from accelerate.utils import gather_object
@@ -51,6 +51,16 @@ _MAX_LOGP_DIFFERENCE = 0.05
 _log = logging.getLogger(__name__)
 
 
+class _Step(NamedTuple):
+    """What one optimiser step learns from, and what its loss is averaged over, in this process."""
+
+    batches: list[Batch]
+    num_rollouts: int
+    """Also those whose gradient is 0, which are no branches."""
+    num_tokens: int
+    num_branches: int
+
+
 class RolloutTrainer(ObjectiveTrainer):
     """Rolls out the prompts of a generation, then takes the steps that it is for.
 
@@ -90,7 +100,7 @@ class RolloutTrainer(ObjectiveTrainer):
         self._files = RecordFiles(
             output_dir / "rollouts", self.args.process_index, ("rollouts", "dropped")
         )
-        self._steps: list[list[Batch]] = []
+        self._steps: list[_Step] = []
         self.counts = BatchCounts(torch.tensor(0), torch.tensor(0))
         self._is_empty_step = False
         self._num_rollouts = self._num_failed = 0
@@ -114,22 +124,12 @@ class RolloutTrainer(ObjectiveTrainer):
         place = self.state.global_step % self.settings.steps_per_generation
         if place == 0:
             self._steps = self._generate(self.state.global_step)
-        batches = self._steps[place % self.settings.num_mini_batches]
-        examples = [example for batch in batches for example in batch.examples]
-        assert all(isinstance(example, RolloutExample) for example in examples)
-        sums = torch.tensor(
-            [
-                [e.num_rollouts, e.num_tokens, len(e.places)]
-                for e in examples
-                if isinstance(e, RolloutExample)
-            ]
-            or [[0, 0, 0]],
-            device=device,
-        ).sum(0, keepdim=True)
-        total = self.accelerator.gather(sums).sum(0)
+        step = self._steps[place % self.settings.num_mini_batches]
+        sums = torch.tensor([step.num_rollouts, step.num_tokens, step.num_branches], device=device)
+        total = self.accelerator.gather(sums.unsqueeze(0)).sum(0)
         self.counts = BatchCounts(total[0], total[1])
         self._is_empty_step = int(total[2]) == 0
-        return batches, torch.ones((), device=device)
+        return step.batches, torch.ones((), device=device)
 
     def training_step(
         self, model: nn.Module, inputs: Any, num_items_in_batch: Tensor | int | None = None
@@ -265,7 +265,7 @@ class RolloutTrainer(ObjectiveTrainer):
         self._write({"rollouts": group.rollouts, "dropped": [dropped]})
         self._metrics[f"dropped/{reason}"].append((1.0, 1))
 
-    def _generate(self, step: int) -> list[list[Batch]]:
+    def _generate(self, step: int) -> "list[_Step]":
         """Roll out, reward, weigh and cut into the micro-batches of the generation's steps."""
         self._files.begin_step(step)
         generation = step // self.settings.steps_per_generation
@@ -278,19 +278,22 @@ class RolloutTrainer(ObjectiveTrainer):
         encoded = [self._example(group) for group in groups.values()]
         weighed = dict(zip(groups, self.weigh(encoded), strict=True))
         self._report(groups, weighed)
-        size = self.args.train_batch_size
-        steps: list[list[Batch]] = []
-        for mini in range(self.settings.num_mini_batches):
-            batches = []
-            for micro in range(self.args.gradient_accumulation_steps):
-                start = (
-                    (mini * self.args.gradient_accumulation_steps + micro) * self.args.world_size
-                    + self.args.process_index
-                ) * size
-                found = [weighed[p] for p in range(start, start + size) if p in weighed]
-                batches.append(Batch(tuple(example for example in found if example.places)))
-            steps.append(batches)
-        return steps
+        return [self._step(weighed, mini) for mini in range(self.settings.num_mini_batches)]
+
+    def _step(self, examples: Mapping[int, RolloutExample], mini: int) -> "_Step":
+        """The micro-batches of one mini-batch: this process's places in it."""
+        size, num_micro = self.args.train_batch_size, self.args.gradient_accumulation_steps
+        parts = []
+        for micro in range(mini * num_micro, (mini + 1) * num_micro):
+            start = (micro * self.args.world_size + self.args.process_index) * size
+            parts.append([examples[p] for p in range(start, start + size) if p in examples])
+        everything = [example for part in parts for example in part]
+        return _Step(
+            batches=[Batch(tuple(example for example in part if example.places)) for part in parts],
+            num_rollouts=sum(example.num_rollouts for example in everything),
+            num_tokens=sum(example.num_tokens for example in everything),
+            num_branches=sum(len(example.places) for example in everything),
+        )
 
     def _example(self, group: Group) -> RolloutExample:
         prompt = run_apart(self._encoded_prompt(group.sample))

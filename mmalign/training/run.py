@@ -1,7 +1,7 @@
 """Train a model on records: load, plan, wrap, resume or begin, save."""
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,22 +21,14 @@ from mmalign.errors import ConfigError
 from mmalign.media import FrameCache, FrameSampling
 from mmalign.models.families import ModelFamily, family_of, processor_of
 from mmalign.objectives import ChosenObjective, RolloutSettings, Unit
-from mmalign.records import (
-    LabelledResponse,
-    PreferencePair,
-    RankedResponses,
-    Sample,
-    content_id,
-    labelled_of,
-    ranked_of,
-)
+from mmalign.records import content_id
 from mmalign.training.actor_critic import PPOTrainer
 from mmalign.training.adapters import with_adapter
 from mmalign.training.batching import RecordSize
 from mmalign.training.card import write_model_card
 from mmalign.training.checkpoints import begin_run, is_finished, mark_finished
 from mmalign.training.config import LoraSettings, TrainerConfig
-from mmalign.training.examples import Encoder, Example, ExampleDataset, SampleDataset
+from mmalign.training.examples import Encoder, ExampleDataset, SampleDataset
 from mmalign.training.forward import base_model
 from mmalign.training.group import GroupTrainer
 from mmalign.training.listwise import ListwiseTrainer
@@ -51,7 +43,6 @@ from mmalign.training.plan import (
 from mmalign.training.preference import PreferenceTrainer
 from mmalign.training.processes import own_device, require_launched_processes
 from mmalign.training.reference import Reference, make_reference, starting_reference
-from mmalign.training.rollout_examples import planned_rollouts
 from mmalign.training.rollout_task import RolloutTask, require_rollouts
 from mmalign.training.stored_reference import (
     ReferenceStore,
@@ -62,13 +53,13 @@ from mmalign.training.stored_reference import (
 )
 from mmalign.training.supervised import SupervisedTrainer
 from mmalign.training.trainer import AlignmentTrainer, ObjectiveTrainer
+from mmalign.training.units import TrainingRecord, encode_with, units_of
 from mmalign.training.unpaired import UnpairedTrainer
 from mmalign.training.vision_cache import freeze_vision
 
 __all__ = ["TrainingRecord", "plan_training", "train"]
 
 _OF_REFERENCE = {"ref_logps", "token_kl", "token_js"}
-TrainingRecord = PreferencePair | LabelledResponse | RankedResponses | Sample
 
 
 def train(
@@ -176,7 +167,7 @@ def _checked(
         require_rollouts(rollouts, objective.name, records, trainer)
         return records
     if not trainer.online:
-        return _units(records, objective)
+        return units_of(records, objective)
     unit = objective.objective.unit if objective else "sample"
     require_online(agent, unit=unit, stores_reference=stores_reference)
     return records
@@ -252,7 +243,7 @@ def _dataset(
     fitting = [record for record in records if record.id in kept]
     return ExampleDataset(
         fitting,
-        _encode(encoder, objective, trainer, rollouts),
+        encode_with(encoder, objective, trainer, rollouts),
         sizes=[sizes[record.id] for record in fitting],
     )
 
@@ -273,7 +264,7 @@ def _stored_reference(
     parts = reference_parts(loop.policy, encoder.processor, weights, trainer)
     store = ReferenceStore(store_folder(parts, trainer.reference_store, output_dir), parts)
     planner = encoder.for_planning(with_keys=True)
-    planned = ExampleDataset(dataset.records, _encode(planner, objective, trainer))
+    planned = ExampleDataset(dataset.records, encode_with(planner, objective, trainer))
     missing = missing_examples(store, (planned[index] for index in range(len(planned))))
     share = missing[accelerator.process_index :: accelerator.num_processes]
     if share:
@@ -310,7 +301,7 @@ def plan_training(
     with torch.device("meta"):
         empty: PreTrainedModel = model_class.from_config(config)  # type: ignore[no-untyped-call]  # transformers
     if not trainer.online:
-        records = _units(records, objective)
+        records = units_of(records, objective)
     encoder = Encoder(family, processor_of(model_name_or_path), media)
     policy = _trainable(empty, family, trainer, lora)
     return _plan(policy, records, encoder, trainer, objective, rollouts)
@@ -324,7 +315,7 @@ def _plan(
     objective: ChosenObjective | None,
     rollouts: RolloutTask | None,
 ) -> Plan:
-    encode = _encode(encoder.for_planning(), objective, trainer, rollouts)
+    encode = encode_with(encoder.for_planning(), objective, trainer, rollouts)
     counts, broken = count_all(records, encode)
     copies = (
         trainer.reference_logps == "compute"
@@ -341,39 +332,6 @@ def _plan(
     limit = trainer.max_length
     too_long = [c.id for c in counts if limit is not None and c.longest_tokens > limit]
     return Plan(tuple(counts), limit, tuple(too_long), broken, memory)
-
-
-def _encode(
-    encoder: Encoder,
-    objective: ChosenObjective | None,
-    trainer: TrainerConfig,
-    rollouts: RolloutTask | None = None,
-) -> Callable[[Any], Example]:
-    if objective is None:
-        return encoder.answer
-    if rollouts is not None and objective.objective.unit == "rollout":
-        return lambda sample: planned_rollouts(encoder, sample, rollouts.config, rollouts.tools)
-    if trainer.online:
-        return encoder.sides_of
-    encoders: dict[Unit, Callable[[Any], Example]] = {
-        "pair": encoder.pair,
-        "response": encoder.labelled,
-        "list": encoder.ranking,
-    }
-    return encoders[objective.objective.unit]
-
-
-def _units(
-    records: Sequence[TrainingRecord], objective: ChosenObjective | None
-) -> Sequence[TrainingRecord]:
-    """The records as the objective counts them: pairs are split or taken as rankings of two."""
-    unit = objective.objective.unit if objective else "pair"
-    if unit == "response":
-        sides = (labelled_of(r) if isinstance(r, PreferencePair) else (r,) for r in records)
-        return [side for both in sides for side in both]
-    if unit == "list":
-        return [ranked_of(r) if isinstance(r, PreferencePair) else r for r in records]
-    return records
 
 
 def _needs_reference(objective: ChosenObjective | None) -> bool:
