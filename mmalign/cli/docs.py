@@ -21,6 +21,7 @@ from mmalign.cli import plugins
 from mmalign.config import Config, Method
 from mmalign.diagnostics import DIAGNOSTICS
 from mmalign.engine import BudgetConfig, EngineConfig
+from mmalign.engine.rollouts import RolloutConfig, ToolConfig
 from mmalign.errors import MmalignError
 from mmalign.media import FrameSampling
 from mmalign.models.families import FAMILIES
@@ -30,6 +31,7 @@ from mmalign.models.protocol import Sampling
 from mmalign.objectives import LOSSES, OBJECTIVES, Objective
 from mmalign.pipeline import EvaluationSection, RunConfig
 from mmalign.rewards import REWARDS
+from mmalign.rewards.config import RewardConfig
 from mmalign.selection.table import SELECTION_RULES
 from mmalign.training import LoraSettings, TrainerConfig
 
@@ -60,6 +62,9 @@ _SECTIONS: tuple[tuple[str, str, type[Any]], ...] = (
     ("models.ROLE", "A model on a server (`backend: openai`)", OpenAIModelConfig),
     ("engine", "The engine", EngineConfig),
     ("budget", "The budget", BudgetConfig),
+    ("rollouts", "Rollouts", RolloutConfig),
+    ("rollouts.tools", "A tool", ToolConfig),
+    ("rewards", "A reward", RewardConfig),
     ("trainer", "The trainer", TrainerConfig),
     ("lora", "LoRA", LoraSettings),
     ("evaluation", "The evaluation", EvaluationSection),
@@ -183,7 +188,8 @@ def support_page(root: Path, ids: list[str]) -> str:
         ("family", *_MODALITIES, "branch layout"),
         [(f"`{name}`", *map(_cell, counts.values())) for name, counts in shown.items()],
     )
-    trained = [re.search(r"::test_the_margin_grows\[(\w+)-(\w+)\]", line) for line in ids]
+    grown = r"::test_the_(?:margin_grows|reward_rises)\[(\w+)-(\w+)\]"
+    trained = [re.search(grown, line) for line in ids]
     runs = Counter(match.groups() for match in trained if match)
     objectives = _table(
         ("objective", "equation", "trained, all weights", "trained, LoRA"),
@@ -212,7 +218,8 @@ def support_page(root: Path, ids: list[str]) -> str:
                 "## Objectives",
                 "An objective sees log-probabilities of tokens, never the media, so it is not "
                 "bound to a family. `equation`: golden cases that it agrees with; `trained`: end "
-                "to end on clips with `llava_onevision`, until the margin has grown.",
+                "to end, on clips with `llava_onevision` until the margin has grown, on rollouts "
+                "of `causal_lm` until the reward has risen.",
                 objectives,
             )
         )

@@ -37,7 +37,7 @@ def lm_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize(
-    "lora", [None, LoraSettings(lora_r=8, lora_alpha=16)], ids=["full", "lora"]
+    "lora", [None, LoraSettings(lora_r=8, lora_alpha=16)], ids=["ppo-full", "ppo-lora"]
 )
 def test_the_reward_rises(lora: LoraSettings | None, lm_dir: Path, tmp_path: Path) -> None:
     fit(
