@@ -3,8 +3,18 @@
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from mmalign.config import Config
+from mmalign.config import Config, import_plugin
 from mmalign.engine.context import Context
+from mmalign.engine.rollouts import (
+    RolloutConfig,
+    RolloutTool,
+    ToolConfig,
+    invoke_tool,
+    load_tools,
+    prompt_messages,
+    roll_out,
+    tool_schemas,
+)
 from mmalign.errors import (
     CapabilityError,
     ConfigError,
@@ -12,6 +22,7 @@ from mmalign.errors import (
     MmalignError,
     ModelCallError,
     RecordError,
+    ToolError,
 )
 from mmalign.media import (
     AudioClip,
@@ -32,12 +43,14 @@ from mmalign.models.protocol import (
     ChatModel,
     ComparesClips,
     Completion,
+    SamplesTokens,
     Sampling,
     TokenLogprobs,
     Usage,
 )
 from mmalign.records import (
     DroppedSample,
+    LabelledResponse,
     Lineage,
     MediaOperation,
     MediaPart,
@@ -45,6 +58,7 @@ from mmalign.records import (
     Message,
     PreferencePair,
     Response,
+    Rollout,
     Sample,
     Span,
     TextPart,
@@ -54,15 +68,18 @@ from mmalign.records import (
     user,
 )
 from mmalign.records.spans import differing_spans, parse_tagged, write_tagged
+from mmalign.rewards.question_answering import exact_match, gold_answers_of
 from mmalign.selection.ambiguity import choose_ambiguous
 from mmalign.selection.clip_choice import ClipChoice, choose_clip
 from mmalign.selection.clues import clues_of, gold_answer
 from mmalign.selection.sentences import sentences_of
+from mmalign.selection.tool_pairs import Attempt, ToolPair, tool_pairs
 
 if TYPE_CHECKING:
     from mmalign.models.audio_visual.assemble import assemble as assemble_audio_visual
 
 __all__ = [
+    "Attempt",
     "AudioClip",
     "CapabilityError",
     "ChatModel",
@@ -75,6 +92,7 @@ __all__ = [
     "DroppedSample",
     "FrameSampling",
     "Judgement",
+    "LabelledResponse",
     "Lineage",
     "MediaError",
     "MediaOperation",
@@ -87,12 +105,19 @@ __all__ = [
     "RecordError",
     "Reply",
     "Response",
+    "Rollout",
+    "RolloutConfig",
+    "RolloutTool",
     "Sample",
+    "SamplesTokens",
     "Sampling",
     "Span",
     "TextPart",
     "TokenLogprobs",
     "ToolCall",
+    "ToolConfig",
+    "ToolError",
+    "ToolPair",
     "Usage",
     "VideoClip",
     "answer_blocks",
@@ -104,17 +129,26 @@ __all__ = [
     "clues_of",
     "content_id",
     "differing_spans",
+    "exact_match",
     "file_hash",
     "gold_answer",
+    "gold_answers_of",
+    "import_plugin",
+    "invoke_tool",
     "judge_answer",
     "load_audio",
+    "load_tools",
     "load_video",
     "operation",
     "parse_tagged",
     "probe",
     "probe_audio",
+    "prompt_messages",
+    "roll_out",
     "sentences_of",
     "text_of",
+    "tool_pairs",
+    "tool_schemas",
     "user",
     "write_tagged",
     "write_video",

@@ -3,13 +3,15 @@
 import mmalign.api
 
 NAMES = """
-AudioClip CapabilityError ChatModel ClipChoice ComparesClips Completion Config ConfigError Context
-DroppedSample FrameSampling Judgement Lineage MediaError MediaOperation MediaPart MediaRef Message
-MmalignError ModelCallError PreferencePair RecordError Reply Response Sample Sampling Span TextPart
-TokenLogprobs ToolCall Usage VideoClip answer_blocks ask_until_valid assemble_audio_visual
-cache_folder choose_ambiguous choose_clip clues_of content_id differing_spans file_hash gold_answer
-judge_answer load_audio load_video operation parse_tagged probe probe_audio sentences_of text_of
-user write_tagged write_video
+Attempt AudioClip CapabilityError ChatModel ClipChoice ComparesClips Completion Config ConfigError
+Context DroppedSample FrameSampling Judgement LabelledResponse Lineage MediaError MediaOperation
+MediaPart MediaRef Message MmalignError ModelCallError PreferencePair RecordError Reply Response
+Rollout RolloutConfig RolloutTool Sample SamplesTokens Sampling Span TextPart TokenLogprobs ToolCall
+ToolConfig ToolError ToolPair Usage VideoClip answer_blocks ask_until_valid assemble_audio_visual
+cache_folder choose_ambiguous choose_clip clues_of content_id differing_spans exact_match file_hash
+gold_answer gold_answers_of import_plugin invoke_tool judge_answer load_audio load_tools load_video
+operation parse_tagged probe probe_audio prompt_messages roll_out sentences_of text_of tool_pairs
+tool_schemas user write_tagged write_video
 """
 
 

@@ -3,13 +3,14 @@
 from mmalign.engine.rollouts.config import RolloutConfig, RolloutFormat, ToolConfig
 from mmalign.engine.rollouts.prompts import prompt_messages
 from mmalign.engine.rollouts.run import roll_out
-from mmalign.engine.rollouts.tools import RolloutTool, load_tools, tool_schemas
+from mmalign.engine.rollouts.tools import RolloutTool, invoke_tool, load_tools, tool_schemas
 
 __all__ = [
     "RolloutConfig",
     "RolloutFormat",
     "RolloutTool",
     "ToolConfig",
+    "invoke_tool",
     "load_tools",
     "prompt_messages",
     "roll_out",

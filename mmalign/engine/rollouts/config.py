@@ -17,7 +17,7 @@ class ToolConfig(Config):
     model_config = ConfigDict(frozen=True, extra="allow", use_attribute_docstrings=True)
 
     path: str
-    """`package.module:name` of a LangChain tool, or of a function that builds one."""
+    """`package.module:function` that builds a LangChain tool."""
     price: float = Field(default=0.0, ge=0)
     """Cost of a call, in the unit of the others."""
     timeout_s: float = Field(default=20.0, gt=0)

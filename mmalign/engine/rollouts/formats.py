@@ -123,7 +123,7 @@ def _read_program(name: str, argument: str, text: str, is_ended: bool) -> Action
     if text.rstrip().endswith(_OUTPUT):
         programs = _PROGRAM.findall(text)
         if not programs:
-            problem = "No ```python block stands before the output block."
+            problem = "no ```python block stands before the output block"
             return Action(calls=(Call(name, "{}", problem),))
         return Action(calls=(Call(name, json.dumps({argument: programs[-1]})),))
     return Action(answer=_boxed(text) if is_ended else None)
@@ -149,13 +149,13 @@ def _call_texts(wrapping: ToolTemplate, text: str) -> list[str]:
 def _calls(wrapping: ToolTemplate, text: str) -> Iterable[Call]:
     objects = [value for _, _, value in json_objects(text)]
     if not objects:
-        yield Call("", text.strip(), "The call is no JSON object.")
+        yield Call("", text.strip(), "the call is no JSON object")
     for value in objects:
         name, arguments = value.get(wrapping.name_key), value.get(wrapping.arguments_key, {})
         if isinstance(name, str):
             yield Call(name, json.dumps(arguments, ensure_ascii=False))
         else:
-            problem = f"The call has no {wrapping.name_key!r} that is a text."
+            problem = f"the call has no {wrapping.name_key!r} that is a text"
             yield Call("", json.dumps(value, ensure_ascii=False), problem)
 
 

@@ -1,11 +1,12 @@
 """Tools of a rollout: how a recipe names them, how a policy's call is run."""
 
 import asyncio
+import inspect
 import json
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from langchain_core.tools import BaseTool, ToolException
 from langchain_core.utils.function_calling import convert_to_openai_tool
@@ -20,10 +21,11 @@ from mmalign.records.rollouts import ToolOutcome
 __all__ = [
     "Call",
     "RolloutTool",
+    "ToolResult",
     "expanded",
+    "invoke_tool",
     "load_tools",
     "only_argument",
-    "output_text",
     "run_call",
     "tool_schemas",
 ]
@@ -54,14 +56,18 @@ class Call:
     """Why it cannot be run, where the format already knows."""
 
 
-def load_tools(configs: Sequence[ToolConfig]) -> tuple[RolloutTool, ...]:
+def load_tools(configs: Sequence[ToolConfig], **given: Any) -> tuple[RolloutTool, ...]:
     """The tools that a recipe names.
 
+    Args:
+        configs: The functions that build them.
+        given: What the run has at hand (`sandbox`), for those functions that ask for it by name.
+
     Raises:
-        PluginError: A path leads to no tool and to no function that builds one.
+        PluginError: A path leads to no function that builds a tool.
         ConfigError: Two tools of one name, or arguments that the function does not take.
     """
-    tools = tuple(RolloutTool(_load(item), item.price, item.timeout_s) for item in configs)
+    tools = tuple(RolloutTool(_load(item, given), item.price, item.timeout_s) for item in configs)
     names = [tool.name for tool in tools]
     if doubled := {name for name in names if names.count(name) > 1}:
         raise ConfigError(f"tools: two are named {', '.join(sorted(doubled))}; name them apart")
@@ -114,68 +120,80 @@ def expanded(call: Call) -> list[Call]:
     ]
 
 
+class ToolResult(NamedTuple):
+    """What became of a call."""
+
+    outcome: ToolOutcome
+    parts: Sequence[Mapping[str, Any]]
+    """LangChain's content blocks."""
+    seconds: float = 0.0
+
+    @property
+    def text(self) -> str:
+        """What of it can be read: media are named by their kind only."""
+        return "\n".join(str(part.get("text", f"[{part['type']}]")) for part in self.parts)
+
+
 async def run_call(tools: Mapping[str, RolloutTool], call: Call) -> ToolRun:
     """The outcome of one call: what the policy did wrong is told to the policy.
 
     Raises:
         Exception: The machine failed, or the tool; nothing that the policy could mend.
     """
-    tool = tools.get(call.tool)
-    if tool is None:
-        known = ", ".join(sorted(tools))
-        return _unrun(call, "unknown_tool", f"There is no tool {call.tool!r}; there are: {known}.")
     arguments, problem = _read_arguments(call)
     if problem:
-        return _unrun(call, "invalid_arguments", problem)
+        result = _told("invalid_arguments", problem)
+    else:
+        result = await invoke_tool(tools, call.tool, arguments)
+    run = ToolRun(
+        tool=call.tool,
+        arguments=call.arguments,
+        outcome=result.outcome,
+        output=result.text,
+        seconds=result.seconds,
+    )
+    return run.model_copy(update={"cost": tools[call.tool].price}) if run.is_executed else run
+
+
+async def invoke_tool(
+    tools: Mapping[str, RolloutTool], name: str, arguments: Mapping[str, Any]
+) -> ToolResult:
+    """What a tool says, or what was wrong with the call.
+
+    Raises:
+        Exception: As `run_call`.
+    """
+    if name not in tools:
+        known = ", ".join(sorted(tools))
+        return _told("unknown_tool", f"there is no tool {name!r}; there are: {known}")
+    tool = tools[name]
     started_s = time.monotonic()
-    outcome: ToolOutcome = "ok"
     try:
         async with asyncio.timeout(tool.timeout_s):
-            output = output_text(await tool.tool.ainvoke(arguments))
+            said = await tool.tool.ainvoke(dict(arguments))
+        result = ToolResult("ok", _parts(said))
     except ValidationError as error:
         if error.title != _schema_title(tool.tool):
             raise
-        return _unrun(call, "invalid_arguments", _explained(error))
+        result = _told("invalid_arguments", _explained(error))
     except TimeoutError:
-        outcome, output = "timeout", f"The call took longer than {tool.timeout_s:g} s."
+        result = _told("timeout", f"the call took longer than {tool.timeout_s:g} s")
     except (ToolError, ToolException) as error:
-        outcome, output = "error", str(error)
-    seconds = time.monotonic() - started_s
-    return ToolRun(
-        tool=call.tool,
-        arguments=call.arguments,
-        outcome=outcome,
-        output=output,
-        seconds=seconds,
-        cost=tool.price,
-    )
+        result = _told("error", str(error))
+    return result._replace(seconds=time.monotonic() - started_s)
 
 
-def output_text(result: Any) -> str:
-    """What of a tool's result can be read: media are named by their kind only."""
-    if isinstance(result, str):
-        return result
-    if isinstance(result, list) and all(
-        isinstance(part, dict) and "type" in part for part in result
-    ):
-        return "\n".join(part.get("text", f"[{part['type']}]") for part in result)
-    return json.dumps(result, ensure_ascii=False, default=str)
-
-
-def _load(config: ToolConfig) -> BaseTool:
-    found = import_plugin(config.path)
-    if isinstance(found, BaseTool) and not config.arguments:
-        return found
-    if isinstance(found, BaseTool):
-        raise ConfigError(f"{config.path} is a tool, it takes none of {sorted(config.arguments)}")
+def _load(config: ToolConfig, given: Mapping[str, Any]) -> BaseTool:
+    build = import_plugin(config.path)
     try:
-        built = found(**config.arguments)
+        wanted = inspect.signature(build).parameters
+        built = build(**config.arguments, **{k: v for k, v in given.items() if k in wanted})
     except TypeError as error:
         raise ConfigError(f"{config.path} cannot be built: {error}") from error
     if not isinstance(built, BaseTool):
         raise PluginError(
-            f"{config.path} gave a {type(built).__name__}; it must be a LangChain tool or a "
-            f"function that builds one"
+            f"{config.path} gave a {type(built).__name__}; it must be a function that builds a "
+            f"LangChain tool"
         )
     return built
 
@@ -186,14 +204,21 @@ def _read_arguments(call: Call) -> tuple[dict[str, Any], str]:
     try:
         arguments = json.loads(call.arguments)
     except (ValueError, RecursionError) as error:
-        return {}, f"The arguments are no JSON: {error}."
+        return {}, f"the arguments are no JSON: {error}"
     if not isinstance(arguments, dict):
-        return {}, f"The arguments are a {type(arguments).__name__}, expected an object."
+        return {}, f"the arguments are a {type(arguments).__name__}, expected an object"
     return arguments, ""
 
 
-def _unrun(call: Call, outcome: ToolOutcome, output: str) -> ToolRun:
-    return ToolRun(tool=call.tool, arguments=call.arguments, outcome=outcome, output=output)
+def _told(outcome: ToolOutcome, problem: str) -> ToolResult:
+    return ToolResult(outcome, [{"type": "text", "text": f"Error: {problem}"}])
+
+
+def _parts(said: Any) -> Sequence[Mapping[str, Any]]:
+    if isinstance(said, list) and all(isinstance(part, dict) and "type" in part for part in said):
+        return said
+    text = said if isinstance(said, str) else json.dumps(said, ensure_ascii=False, default=str)
+    return [{"type": "text", "text": text}]
 
 
 def _schema_title(tool: BaseTool) -> str:
@@ -206,4 +231,4 @@ def _explained(error: ValidationError) -> str:
         f"{'.'.join(map(str, item['loc'])) or 'arguments'}: {item['msg']}"
         for item in error.errors(include_url=False, include_context=False)
     ]
-    return f"The arguments do not fit: {'; '.join(parts)}."
+    return f"the arguments do not fit: {'; '.join(parts)}"
