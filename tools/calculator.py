@@ -94,7 +94,7 @@ def _power(base: float, exponent: float) -> Any:
 def _checked(value: Any) -> Any:
     if isinstance(value, complex):
         raise ToolError(f"{value} is no real number")
-    if not math.isfinite(value):
+    if isinstance(value, float) and not math.isfinite(value):
         raise OverflowError("it is out of range")
     if isinstance(value, int) and value.bit_length() > _MOST_BITS:
         raise ToolError("the value is too large")
