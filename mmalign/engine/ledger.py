@@ -4,34 +4,22 @@ import asyncio
 import hashlib
 import math
 from collections import Counter
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from langgraph.config import get_config
-
 from mmalign.engine.budget import Budget, Price, Spending
-from mmalign.engine.context import draw_seed
 from mmalign.engine.store import Answer, RunStore, StoredAnswer
 from mmalign.errors import (
     BudgetReachedError,
-    CapabilityError,
     MediaMissingError,
     MmalignError,
     ModelResponseError,
 )
-from mmalign.models.protocol import (
-    Capability,
-    ChatModel,
-    ComparesClips,
-    Completion,
-    Sampling,
-    TokenLogprobs,
-)
-from mmalign.records import MediaRef, Message, canonical_json
+from mmalign.records import MediaRef, Message
 
-__all__ = ["Ledger", "LedgeredModel", "RunStopped", "SamplePass", "current_node"]
+__all__ = ["Charged", "Ledger", "Request", "RunStopped", "SamplePass"]
 
 
 class RunStopped(MmalignError):  # noqa: N818  # not an error: the run is being ended
@@ -69,7 +57,7 @@ class SamplePass:
         self.costs.extend(answer.cost for answer in answers)
 
 
-class _Charged(NamedTuple):
+class Charged(NamedTuple):
     """An answer as the model gave it."""
 
     answer: str
@@ -94,11 +82,11 @@ class Ledger:
     async def answers(
         self,
         sample_pass: SamplePass,
-        request: "_Request",
+        request: "Request",
         *,
         num_draws: int,
         estimate: Callable[[int], Spending],
-        ask: Callable[[int, int], Awaitable[Sequence[_Charged]]],
+        ask: Callable[[int, int], Awaitable[Sequence[Charged]]],
     ) -> list[str]:
         """The first draws of a request, as JSON, in their order.
 
@@ -138,10 +126,10 @@ class Ledger:
     async def _pay(
         self,
         sample_pass: SamplePass,
-        request: "_Request",
+        request: "Request",
         missing: Sequence[int],
         estimate: Callable[[int], Spending],
-        ask: Callable[[int, int], Awaitable[Sequence[_Charged]]],
+        ask: Callable[[int, int], Awaitable[Sequence[Charged]]],
     ) -> list[StoredAnswer]:
         reserved = estimate(len(missing))
         try:
@@ -150,7 +138,7 @@ class Ledger:
         except (RunStopped, BudgetReachedError) as error:
             sample_pass.refused = error
             raise
-        charged: Sequence[_Charged] = ()
+        charged: Sequence[Charged] = ()
         rows: list[Answer] = []
         try:
             if self.stopped:  # the wait for other calls may have been long
@@ -214,7 +202,7 @@ class Ledger:
         return self._file_hashes[key]
 
 
-class _Request(NamedTuple):
+class Request(NamedTuple):
     """Who asks which model what for the how-manieth time."""
 
     key: bytes
@@ -223,7 +211,8 @@ class _Request(NamedTuple):
     model: str
     price: Price
 
-    def row(self, sample_id: str, draw: int, charged: _Charged) -> Answer:
+    def row(self, sample_id: str, draw: int, charged: Charged) -> Answer:
+        """What the store keeps of an answer."""
         return Answer(
             key=self.key,
             draw=draw,
@@ -236,173 +225,3 @@ class _Request(NamedTuple):
             cost=self.price.of(charged.prompt_tokens, charged.completion_tokens),
             answer=charged.answer,
         )
-
-
-class LedgeredModel:
-    """A `ChatModel` that speaks through the ledger on behalf of one sample."""
-
-    def __init__(
-        self, model: ChatModel, *, ledger: Ledger, price: Price, sample_pass: SamplePass
-    ) -> None:
-        self._model = model
-        self._ledger = ledger
-        self._price = price
-        self._pass = sample_pass
-
-    @property
-    def name(self) -> str:
-        """Name and revision of the model behind the ledger."""
-        return self._model.name
-
-    @property
-    def capabilities(self) -> frozenset[Capability]:
-        """What the model behind the ledger can do."""
-        return self._model.capabilities
-
-    @property
-    def identity(self) -> Mapping[str, Any]:
-        """Settings of the model behind the ledger."""
-        return self._model.identity
-
-    async def generate(
-        self,
-        messages: Sequence[Message],
-        *,
-        n: int = 1,
-        sampling: Sampling = Sampling(),
-        tools: Sequence[str] = (),
-        response_schema: Mapping[str, Any] | None = None,
-        seed: int | None = None,
-    ) -> tuple[Completion, ...]:
-        """The model's answers, from the ledger where they are there.
-
-        Draws that are added to stored ones (n was raised) use a seed of their own, derived from
-        the given one: the given one would bring the first draws again.
-        """
-        request = await self._request(
-            "generate",
-            messages,
-            sampling=sampling.model_dump(mode="json"),
-            tools=list(tools),
-            response_schema=response_schema,
-            seed=seed,
-        )
-
-        async def ask(num_draws: int, first: int) -> list[_Charged]:
-            completions = await self._model.generate(
-                messages,
-                n=num_draws,
-                sampling=sampling,
-                tools=tools,
-                response_schema=response_schema,
-                seed=seed if seed is None or first == 0 else draw_seed(seed, "", first, "draws"),
-            )
-            return [
-                _Charged(
-                    one.model_dump_json(), one.usage.prompt_tokens, one.usage.completion_tokens
-                )
-                for one in completions
-            ]
-
-        answers = await self._ledger.answers(
-            self._pass,
-            request,
-            num_draws=n,
-            estimate=lambda num_draws: self._estimate(
-                messages, num_draws * sampling.max_completion_length
-            ),
-            ask=ask,
-        )
-        return tuple(Completion.model_validate_json(answer) for answer in answers)
-
-    async def score(self, messages: Sequence[Message], completion: str) -> TokenLogprobs:
-        """The model's log-probabilities, from the ledger where they are there.
-
-        Only the scored tokens count towards the budget; what the prompt took is not reported.
-        """
-        request = await self._request("score", messages, completion=completion)
-
-        async def ask(num_draws: int, first: int) -> list[_Charged]:
-            scored = await self._model.score(messages, completion)
-            return [_Charged(scored.model_dump_json(), len(scored.logprobs), 0)]
-
-        answers = await self._ledger.answers(
-            self._pass,
-            request,
-            num_draws=1,
-            estimate=lambda _: self._estimate(messages, 0),
-            ask=ask,
-        )
-        return TokenLogprobs.model_validate_json(answers[0])
-
-    async def clips_differ(
-        self, messages: Sequence[Message], altered: Sequence[Sequence[Message]]
-    ) -> tuple[bool, ...]:
-        """As the model behind says, computed anew: only weights in this process can tell."""
-        return await self._comparing().clips_differ(messages, altered)
-
-    async def clip_closeness(
-        self, messages: Sequence[Message], altered: Sequence[Sequence[Message]]
-    ) -> tuple[float, ...]:
-        """As the model behind says, computed anew."""
-        return await self._comparing().clip_closeness(messages, altered)
-
-    async def response_divergence(
-        self,
-        messages: Sequence[Message],
-        response: str,
-        altered: Sequence[Sequence[Message]],
-        *,
-        spans: Sequence[tuple[int, int]] | None = None,
-        num_tokens: int | None = None,
-    ) -> tuple[float, ...]:
-        """As the model behind says, computed anew."""
-        return await self._comparing().response_divergence(
-            messages, response, altered, spans=spans, num_tokens=num_tokens
-        )
-
-    async def close(self) -> None:
-        """Nothing: the model serves other samples and belongs to who started the run."""
-
-    def _comparing(self) -> ComparesClips:
-        if not isinstance(self._model, ComparesClips):
-            raise CapabilityError(
-                f"model {self._model.name!r} gives neither its visual features nor its whole "
-                f"distributions; to compare clips it must be in this process (backend: "
-                f"transformers)"
-            )
-        return self._model
-
-    async def _request(
-        self, kind: Literal["generate", "score"], messages: Sequence[Message], **parts: Any
-    ) -> _Request:
-        node = self._pass.last_node = current_node()
-        asked = {
-            "kind": kind,
-            "model": self._model.name,
-            "identity": dict(self._model.identity),
-            "messages": await self._ledger.describe(messages),
-            "node": node,
-            **parts,
-        }
-        digest = hashlib.blake2b(canonical_json(asked).encode(), digest_size=16)
-        attempt = self._pass.next_attempt(digest.digest())
-        digest.update(attempt.to_bytes(4, "big"))
-        return _Request(digest.digest(), kind, node, self._model.name, self._price)
-
-    def _estimate(self, messages: Sequence[Message], max_completion_tokens: int) -> Spending:
-        return self._ledger.budget.estimate(
-            self._model.name,
-            self._price,
-            messages,
-            max_completion_tokens=max_completion_tokens,
-        )
-
-
-def current_node() -> str:
-    """The graph's node that runs; empty outside a graph."""
-    try:
-        config = get_config()
-    except RuntimeError:
-        return ""
-    return str(config.get("metadata", {}).get("langgraph_node", ""))

@@ -20,7 +20,8 @@ from mmalign.engine.executor import Executor, LocalExecutor
 from mmalign.engine.failures import failed_sample, is_transient
 from mmalign.engine.funnel import Funnel, funnel_of
 from mmalign.engine.judges import JudgeCount
-from mmalign.engine.ledger import Ledger, LedgeredModel, RunStopped, SamplePass
+from mmalign.engine.ledger import Ledger, RunStopped, SamplePass
+from mmalign.engine.ledgered_model import LedgeredModel
 from mmalign.engine.manifest import Manifest
 from mmalign.engine.progress import Counts, report_progress
 from mmalign.engine.resume import InterruptiblePass, InterruptibleWalks

@@ -1,6 +1,6 @@
 """Preference pairs whose sides may differ in text, in media, in tools, or in all."""
 
-from typing import Self
+from typing import Any, Self
 
 from pydantic import Field, FiniteFloat, model_validator
 
@@ -40,12 +40,20 @@ class Response(Record):
     """JSON schemas of the tools on this side; None leaves the pair's."""
     spans: tuple[Span, ...] = ()
     """Offsets into `text`."""
+    observed: tuple[tuple[int, int], ...] = ()
+    """Characters of `text`, from and to, that a tool or the loop around it wrote, as in formats
+    whose calls are tags: they carry no loss."""
     score: FiniteFloat | None = None
 
     @property
     def text(self) -> str:
         """Text of the last assistant turn; spans are offsets into it."""
         return self.messages[-1].text
+
+    def id_content(self) -> dict[str, Any]:
+        """As of any record; what most responses do not have leaves their ids as they were."""
+        content = super().id_content()
+        return content if self.observed else {k: v for k, v in content.items() if k != "observed"}
 
     @model_validator(mode="after")
     def _spans_lie_in_the_text(self) -> Self:
@@ -57,6 +65,12 @@ class Response(Record):
             if span.end > len(self.text):
                 raise ValueError(
                     f"span {span.start}-{span.end} lies outside the response, which has "
+                    f"{len(self.text)} characters: {self.text[:60]!r}"
+                )
+        for start, end in self.observed:
+            if not 0 <= start < end <= len(self.text):
+                raise ValueError(
+                    f"observed {start}-{end} is no range of the response's text, which has "
                     f"{len(self.text)} characters: {self.text[:60]!r}"
                 )
         return self

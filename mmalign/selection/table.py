@@ -29,6 +29,7 @@ from mmalign.selection.rejection_sampling import (
 from mmalign.selection.restarts import branch_points, restart_temperatures
 from mmalign.selection.reward_programs import best_and_worst_run
 from mmalign.selection.segments import choose_segments
+from mmalign.selection.tool_pairs import tool_pairs
 from mmalign.selection.tournament import best_and_worst, knockout_tournament, score_targets
 from mmalign.selection.tree_pairs import complete_pairs, sibling_pair, step_pairs
 from mmalign.selection.two_metrics import two_metric_pairs
@@ -71,6 +72,7 @@ SELECTION_RULES: Mapping[str, Method] = MappingProxyType({
     "mcts_dpo_sibling_pair": Method(sibling_pair, "mcts-dpo", "MCTS-DPO (Xie et al., 2024)"),
     "mixed_groups": Method(mixed_groups, "grpo", "DAPO (Yu et al., 2025)"),
     "pami_vdpo_clips": Method(choose_clip, "pami-vdpo", "PaMi-VDPO (Ding et al., 2025)"),
+    "otc_tool_pairs": Method(tool_pairs, "otc", "OTC (Wang et al., 2025)"),
     "ppd_shots": Method(personal_shots, "ppd", "PPD (Dang et al., 2025)"),
     "rps_neighbours": Method(neighbours, "rps", "RPS (Mao et al., 2026)"),
     "rso_first_round_pairs": Method(first_round_pairs, "rso", "RSO (Liu et al., 2023)"),

@@ -6,7 +6,8 @@ from typing import TypeVar
 import pytest
 
 from mmalign.engine.budget import Budget, BudgetConfig, Price, Spending
-from mmalign.engine.ledger import Ledger, LedgeredModel, SamplePass
+from mmalign.engine.ledger import Ledger, SamplePass
+from mmalign.engine.ledgered_model import LedgeredModel
 from mmalign.engine.store import RunStore
 from mmalign.errors import MediaMissingError, ModelResponseError, ModelTimeoutError
 from mmalign.models.protocol import ChatModel, Sampling
