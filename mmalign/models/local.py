@@ -43,8 +43,8 @@ from mmalign.models.media_memory import MediaMemory
 from mmalign.models.protocol import Capability, Completion, Sampling, TokenLogprobs, Usage
 from mmalign.models.reading import read_media
 from mmalign.models.running_batch import RunningBatch
-from mmalign.models.token_sampling import TokenSampling
-from mmalign.records import MediaRef, Message, canonical_json, text_of, user
+from mmalign.models.token_sampling import TokenSampling, end_tokens
+from mmalign.records import MediaRef, Message, canonical_json, text_of
 
 __all__ = ["TransformersChatModel", "TransformersModelConfig"]
 
@@ -238,7 +238,7 @@ class TransformersChatModel(ClipComparison, TokenSampling):
         prompt = await self.encode_messages(messages)
         first = secrets.randbits(63) if seed is None else seed
         futures = [
-            self.submit_draw(
+            self._submit(
                 Draw(
                     prompt,
                     seed=_draw_seed(first, index),
@@ -327,12 +327,16 @@ class TransformersChatModel(ClipComparison, TokenSampling):
             states = predicting_states(self._model, self._family, items)
         return torch.unflatten(states, 0, (len(prompts), -1)), self._family.head(self._model)
 
-    def submit_draw(self, draw: Draw) -> "Future[Drawn]":
-        """The completion to come.
+    async def draw_behind(self, draw: Draw) -> Drawn:
+        """The tokens that follow prompt and tail.
 
         Raises:
-            CapabilityError: The model has no positions for it.
+            CapabilityError: The model has no positions for them.
+            ModelCallError: They do not fit into memory.
         """
+        return await asyncio.wrap_future(self._submit(draw))
+
+    def _submit(self, draw: Draw) -> "Future[Drawn]":
         num_tokens = len(draw.tail) + draw.max_tokens
         require_room(self._model, draw.prompt, num_answer_tokens=num_tokens)
         return self._draws.submit(draw, num_tokens=len(draw.prompt.input_ids) + num_tokens)
@@ -414,15 +418,10 @@ def _halving(compute: Callable[[Sequence[Any]], list[Any]], items: Sequence[Any]
 
 def _end_ids(model: PreTrainedModel, processor: Any, family: ModelFamily) -> frozenset[int]:
     """What the model's settings, its tokenizer or its chat template end an answer with."""
-    tokenizer = getattr(processor, "tokenizer", processor)
     settings = getattr(bare_model(model), "generation_config", None)
     configured = getattr(settings, "eos_token_id", None)
-    ids = list(configured) if isinstance(configured, (list, tuple)) else [configured]
-    ids.append(tokenizer.eos_token_id)
-    if getattr(processor, "chat_template", None):
-        turn = family.encode_completion(processor, [user("?")], [text_of("!")])
-        ids.append(int(turn.input_ids[-1]))
-    return frozenset(token for token in ids if token is not None)
+    ids = configured if isinstance(configured, (list, tuple)) else [configured]
+    return end_tokens(processor, family) | {token for token in ids if token is not None}
 
 
 def _draw_seed(seed: int, index: int) -> int:

@@ -1,9 +1,7 @@
-"""Token ids in, token ids out: what rollouts ask of weights in this process."""
+"""Token ids in, token ids out: what rollouts ask of weights here or on a server."""
 
-import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from concurrent.futures import Future
 from functools import cached_property
 from typing import Any
 
@@ -11,14 +9,14 @@ import torch
 
 from mmalign.errors import CapabilityError
 from mmalign.models.decoding import Draw, Drawn
-from mmalign.models.families import EncodedPrompt
+from mmalign.models.families import EncodedPrompt, ModelFamily
 from mmalign.models.families.chat import control_tokens, template_render
 from mmalign.models.plain_text import PlainTokenizer
 from mmalign.models.protocol import SampledTokens, Sampling
 from mmalign.models.tool_template import ToolTemplate, tool_template
-from mmalign.records import Message
+from mmalign.records import Message, text_of, user
 
-__all__ = ["TokenSampling"]
+__all__ = ["TokenSampling", "end_tokens"]
 
 
 class TokenSampling(ABC):
@@ -69,18 +67,16 @@ class TokenSampling(ABC):
     ) -> SampledTokens:
         """Go on behind the prompt and the ids that follow it."""
         prompt = await self.encode_messages(messages, tools)
-        drawn = await asyncio.wrap_future(
-            self.submit_draw(
-                Draw(
-                    prompt,
-                    seed=seed,
-                    temperature=sampling.temperature,
-                    top_p=sampling.top_p,
-                    max_tokens=sampling.max_completion_length,
-                    stop=sampling.stop,
-                    tail=torch.tensor(token_ids, dtype=torch.int64),
-                    stops_name_control_tokens=True,
-                )
+        drawn = await self.draw_behind(
+            Draw(
+                prompt,
+                seed=seed,
+                temperature=sampling.temperature,
+                top_p=sampling.top_p,
+                max_tokens=sampling.max_completion_length,
+                stop=sampling.stop,
+                tail=torch.tensor(token_ids, dtype=torch.int64),
+                stops_name_control_tokens=True,
             )
         )
         ids = drawn.token_ids
@@ -98,9 +94,19 @@ class TokenSampling(ABC):
         """A prompt as the model takes it."""
 
     @abstractmethod
-    def submit_draw(self, draw: Draw) -> "Future[Drawn]":
-        """The completion to come.
+    async def draw_behind(self, draw: Draw) -> Drawn:
+        """The tokens that follow prompt and tail, stop texts with them.
 
         Raises:
-            CapabilityError: The model has no positions for it.
+            CapabilityError: The model has no positions for them.
+            ModelCallError: There is no answer.
         """
+
+
+def end_tokens(processor: Any, family: ModelFamily) -> frozenset[int]:
+    """What the tokenizer or the chat template ends an answer with."""
+    ids = [getattr(processor, "tokenizer", processor).eos_token_id]
+    if getattr(processor, "chat_template", None):
+        turn = family.encode_completion(processor, [user("?")], [text_of("!")])
+        ids.append(int(turn.input_ids[-1]))
+    return frozenset(token for token in ids if token is not None)

@@ -16,6 +16,7 @@ __all__ = [
     "prompt_logprobs_of",
     "stream_events",
     "text_of_wire",
+    "token_body",
     "words",
 ]
 
@@ -118,6 +119,26 @@ def echo_body(body: dict[str, Any]) -> dict[str, Any]:
     }
     usage = {"prompt_tokens": len(tokens), "completion_tokens": 0, "total_tokens": len(tokens)}
     return {"object": "text_completion", "model": "fake", "choices": [choice], "usage": usage}
+
+
+def token_body(body: dict[str, Any], text: str) -> dict[str, Any]:
+    """What /completions draws behind ids: a token a character, cut as the request says.
+
+    The token that ends a turn, the last of `stop_token_ids`, is written ¶.
+    """
+    ends = [text.find(stop) + len(stop) for stop in body.get("stop", []) if stop in text]
+    written = text[: min(ends)] if ends else text
+    is_ended = bool(ends) or written.endswith("¶")
+    cut = written[: body["max_tokens"]]
+    ids = [body["stop_token_ids"][-1] if one == "¶" else ord(one) for one in cut]
+    choice = {
+        "index": 0,
+        "text": cut.removesuffix("¶"),
+        "token_ids": ids,
+        "logprobs": {"token_logprobs": [-1.0 / (k + 1) for k in range(len(ids))]},
+        "finish_reason": "stop" if is_ended and cut == written else "length",
+    }
+    return {"object": "text_completion", "model": body["model"], "choices": [choice]}
 
 
 def prompt_logprobs_of(body: dict[str, Any]) -> list[dict[str, Any] | None]:

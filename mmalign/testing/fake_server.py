@@ -23,11 +23,15 @@ from mmalign.testing.fake_bodies import (
     prompt_logprobs_of,
     stream_events,
     text_of_wire,
+    token_body,
     words,
 )
 from mmalign.testing.faults import Fault
 
 __all__ = ["Answers", "FakeOpenAIServer", "FakeRequest", "Faults", "Reply"]
+
+
+_ADAPTER_PATHS = ("/v1/load_lora_adapter", "/v1/unload_lora_adapter")
 
 
 @dataclass(frozen=True)
@@ -103,6 +107,8 @@ class FakeOpenAIServer:
         self._active = 0
         self._error: Exception | None = None
         self.requests: list[FakeRequest] = []
+        self.adapters: dict[str, str] = {}
+        """Folders of those that are loaded, by name."""
         self.peak_concurrency = 0
 
     @property
@@ -207,6 +213,10 @@ class FakeOpenAIServer:
             return Response('{"choices": [{"mess', media_type="application/json")
         if fault is not None and fault.kind == "wrong_schema":
             return JSONResponse({"choices": [{"text": 3}], "object": "chat.completion"})
+        if request.path in _ADAPTER_PATHS:
+            return self._adapter(request)
+        if request.path == "/v1/completions" and request.body.get("return_token_ids"):
+            return JSONResponse(token_body(request.body, self._reply(request, 0).text))
         if request.path == "/v1/completions":
             return JSONResponse(echo_body(request.body))
         body = self._chat(request, fault)
@@ -220,11 +230,24 @@ class FakeOpenAIServer:
             sent = request.headers.get("authorization", "")
             if sent != f"Bearer {self._api_key}":
                 return _error(401, f"Incorrect API key provided: {sent.removeprefix('Bearer ')}")
-        if request.path not in ("/v1/chat/completions", "/v1/completions"):
+        known = ("/v1/chat/completions", "/v1/completions", *_ADAPTER_PATHS)
+        if request.path not in known:
             return _error(404, f"no such path: {request.path}")
         if not self._supports_n and request.body.get("n", 1) > 1:
             return _error(400, "Only one completion choice is allowed")
         return None
+
+    def _adapter(self, request: FakeRequest) -> Response:
+        """As vLLM: an adapter is loaded once, and unloaded only while it is there."""
+        name = request.body["lora_name"]
+        is_loading = request.path.endswith("/load_lora_adapter")
+        if is_loading == (name in self.adapters):
+            return _error(400, f"adapter {name}: loaded {name in self.adapters}")
+        if is_loading:
+            self.adapters[name] = request.body["lora_path"]
+        else:
+            del self.adapters[name]
+        return Response("Success", media_type="text/plain")
 
     def _chat(self, request: FakeRequest, fault: Fault | None) -> dict[str, Any]:
         kind = fault.kind if fault else None
