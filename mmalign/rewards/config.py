@@ -12,6 +12,9 @@ from mmalign.rewards.contract import OnInvalid, RewardFunction, Sees, declare, s
 from mmalign.rewards.episodes import ROLLOUT_REWARDS
 from mmalign.rewards.scoring import WeightedReward
 
+_ELSEWHERE = {"passes_tests": "mmalign.evaluation.program_reward:passes_tests"}
+"""Rewards that need more of mmalign than completions and gold data."""
+
 __all__ = ["RewardConfig", "load_reward", "load_rewards"]
 
 
@@ -88,10 +91,12 @@ def load_reward(config: RewardConfig) -> WeightedReward:
 
 
 def _function(config: RewardConfig) -> RewardFunction | Any:
-    if config.path is not None:
-        return import_plugin(config.path)
+    path = config.path or _ELSEWHERE.get(config.name or "")
+    if path is not None:
+        return import_plugin(path)
     if config.name not in ROLLOUT_REWARDS:
         near = get_close_matches(str(config.name), ROLLOUT_REWARDS, n=1)
-        hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(ROLLOUT_REWARDS)}"
+        known = ", ".join((*ROLLOUT_REWARDS, *_ELSEWHERE))
+        hint = f"did you mean {near[0]!r}?" if near else f"known: {known}"
         raise ConfigError(f"rewards: none is called {config.name!r}; {hint}")
     return ROLLOUT_REWARDS[config.name]
