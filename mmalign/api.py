@@ -68,7 +68,18 @@ from mmalign.records import (
     user,
 )
 from mmalign.records.spans import differing_spans, parse_tagged, write_tagged
+from mmalign.rewards.boxes import LabelledBox
+from mmalign.rewards.contract import Episode, RewardFunction, reward
+from mmalign.rewards.detection import (
+    CoordSpace,
+    coord_sizes,
+    detection_metadata,
+    detection_row,
+    written_boxes,
+)
 from mmalign.rewards.question_answering import exact_match, gold_answers_of
+from mmalign.rewards.reward import NotApplicable, Reward
+from mmalign.rewards.vision_r1 import ImageSizes
 from mmalign.selection.ambiguity import choose_ambiguous
 from mmalign.selection.clip_choice import ClipChoice, choose_clip
 from mmalign.selection.clues import clues_of, gold_answer
@@ -89,9 +100,13 @@ __all__ = [
     "Config",
     "ConfigError",
     "Context",
+    "CoordSpace",
     "DroppedSample",
+    "Episode",
     "FrameSampling",
+    "ImageSizes",
     "Judgement",
+    "LabelledBox",
     "LabelledResponse",
     "Lineage",
     "MediaError",
@@ -101,10 +116,13 @@ __all__ = [
     "Message",
     "MmalignError",
     "ModelCallError",
+    "NotApplicable",
     "PreferencePair",
     "RecordError",
     "Reply",
     "Response",
+    "Reward",
+    "RewardFunction",
     "Rollout",
     "RolloutConfig",
     "RolloutTool",
@@ -128,6 +146,9 @@ __all__ = [
     "choose_clip",
     "clues_of",
     "content_id",
+    "coord_sizes",
+    "detection_metadata",
+    "detection_row",
     "differing_spans",
     "exact_match",
     "file_hash",
@@ -144,6 +165,7 @@ __all__ = [
     "probe",
     "probe_audio",
     "prompt_messages",
+    "reward",
     "roll_out",
     "sentences_of",
     "text_of",
@@ -152,6 +174,7 @@ __all__ = [
     "user",
     "write_tagged",
     "write_video",
+    "written_boxes",
 ]
 
 
