@@ -7,7 +7,7 @@ export HF_HUB_OFFLINE ?= 1
 export TOKENIZERS_PARALLELISM ?= false
 
 .PHONY: setup real-packages quickstart test test-slow test-gpu check bench links base-model \
-  bands-model animals-model proof-rrpo proof-pami-vdpo proof-cat docs clean
+  bands-model animals-model detection-model proof-rrpo proof-pami-vdpo proof-vision-r1 proof-cat docs clean
 
 setup: .venv/.done
 
@@ -69,6 +69,16 @@ bands-model: setup
 	  tokenizer.json tokenizer_config.json chat_template.jinja; do \
 	  cp runs/bands-model-vague/train/$$file datasets/bands/base_model/$$file; done
 
+# Trains datasets/shapes/detector anew: about a quarter of an hour on one core.
+detection-model: setup
+	$(RUN) mmalign.datasets.shapes.detection_model runs/detection-model/start
+	$(BIN)/mmalign train configs/shapes_detection_model.yaml
+	$(BIN)/mmalign eval configs/shapes_detection_model.yaml --arm after
+	mkdir -p datasets/shapes/detector
+	for file in README.md config.json generation_config.json model.safetensors processor_config.json \
+	  tokenizer.json tokenizer_config.json chat_template.jinja; do \
+	  cp runs/detection-model/train/$$file datasets/shapes/detector/$$file; done
+
 # Teaches a model of real parts what is heard and seen in real clips: a quarter of an hour on one core.
 animals-model: real-packages
 	$(RUN) mmalign.testing.real_parts runs/animals/start
@@ -81,6 +91,9 @@ proof-rrpo: setup
 
 proof-pami-vdpo: setup
 	$(RUN) mmalign.pipeline.proof configs/proof_pami_vdpo.yaml
+
+proof-vision-r1: setup
+	$(RUN) mmalign.pipeline.proof configs/proof_vision_r1.yaml
 
 proof-cat: setup
 	$(RUN) mmalign.pipeline.proof configs/proof_cat.yaml

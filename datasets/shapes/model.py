@@ -19,7 +19,14 @@ from mmalign.datasets.shapes.language import NUMBERS, TEMPLATES, THIRD_PERSON
 from mmalign.datasets.shapes.reader import FORMS
 from mmalign.datasets.shapes.world import ACTIONS, COLOURS, DIRECTIONS, KINDS, SIZE
 
-__all__ = ["UntrainedModel", "processor_of_shapes", "untrained_model", "vocabulary"]
+__all__ = [
+    "SPECIAL_TOKENS",
+    "UntrainedModel",
+    "processor_of_shapes",
+    "tokenizer_of",
+    "untrained_model",
+    "vocabulary",
+]
 
 CHAT_TEMPLATE = (
     "{% for message in messages %}<{{ message['role'] }}>"
@@ -31,8 +38,12 @@ CHAT_TEMPLATE = (
 )
 """A media part becomes its placeholder, every turn ends with <end>."""
 
-_SPECIAL = ("<pad>", "<unk>", "<end>", "<system>", "<user>", "<assistant>", "<tool>")
 _IMAGE, _VIDEO = "<image>", "<video>"
+SPECIAL_TOKENS = (
+    *("<pad>", "<unk>", "<end>", "<system>", "<user>", "<assistant>", "<tool>"),
+    *(_IMAGE, _VIDEO),
+)
+"""The first of every vocabulary."""
 _PATCH = 16
 _HIDDEN, _HEADS = 128, 4
 
@@ -44,16 +55,17 @@ class UntrainedModel(NamedTuple):
     processor: LlavaOnevisionProcessor
 
 
-def untrained_model(seed: int) -> UntrainedModel:
-    """A model of 1.2 million random weights that sees clips of the shapes world.
+def untrained_model(seed: int, processor: LlavaOnevisionProcessor | None = None) -> UntrainedModel:
+    """A model of 1.2 million random weights that sees clips and pictures of the shapes world.
 
     Its text weights are drawn four times as wide as usual: with 0.02 a model of this width
     never learns to look at the clip and stays with what is usually right.
 
     Args:
         seed: Fixes the weights; torch's own random state is left as it was.
+        processor: Of another vocabulary than that of the world's questions.
     """
-    processor = processor_of_shapes()
+    processor = processor or processor_of_shapes()
     tokenizer = processor.tokenizer
     config = LlavaOnevisionConfig(
         vision_config=SiglipVisionConfig(
@@ -95,14 +107,16 @@ def untrained_model(seed: int) -> UntrainedModel:
     return UntrainedModel(model, processor)
 
 
-def processor_of_shapes() -> LlavaOnevisionProcessor:
-    """Frames of 64 x 64 at 16 patches each, words as tokens."""
+def processor_of_shapes(
+    tokenizer: PreTrainedTokenizerFast | None = None,
+) -> LlavaOnevisionProcessor:
+    """Frames of 64 x 64 at 16 patches each, words as tokens unless a tokenizer is given."""
     size = {"height": SIZE, "width": SIZE}
     pixels: dict[str, Any] = {"size": size, "image_mean": [0.125] * 3, "image_std": [0.25] * 3}
     return LlavaOnevisionProcessor(  # type: ignore[no-untyped-call]  # untyped there
         image_processor=LlavaOnevisionImageProcessor(image_grid_pinpoints=[[SIZE, SIZE]], **pixels),
         video_processor=LlavaOnevisionVideoProcessor(**pixels),
-        tokenizer=_tokenizer(),
+        tokenizer=tokenizer or tokenizer_of(_word_level()),
         num_image_tokens=(SIZE // _PATCH) ** 2,
         vision_feature_select_strategy="full",
         chat_template=CHAT_TEMPLATE,
@@ -127,14 +141,11 @@ def vocabulary() -> tuple[str, ...]:
         "before after",
     ]
     words = sorted({word for text in texts for word in text.split()})
-    return (*_SPECIAL, _IMAGE, _VIDEO, *words)
+    return (*SPECIAL_TOKENS, *words)
 
 
-def _tokenizer() -> PreTrainedTokenizerFast:
-    words = {word: place for place, word in enumerate(vocabulary())}
-    backend = Tokenizer(models.WordLevel(words, unk_token="<unk>"))  # noqa: S106  # a word, no secret
-    backend.normalizer = normalizers.Lowercase()
-    backend.pre_tokenizer = pre_tokenizers.Whitespace()
+def tokenizer_of(backend: Tokenizer) -> PreTrainedTokenizerFast:
+    """A tokenizer with the world's special tokens, which the backend's vocabulary begins with."""
     tokenizer: PreTrainedTokenizerFast = PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]  # untyped there
         tokenizer_object=backend,
         unk_token="<unk>",  # noqa: S106
@@ -147,3 +158,11 @@ def _tokenizer() -> PreTrainedTokenizerFast:
     )
     tokenizer.chat_template = CHAT_TEMPLATE
     return tokenizer
+
+
+def _word_level() -> Tokenizer:
+    words = {word: place for place, word in enumerate(vocabulary())}
+    backend = Tokenizer(models.WordLevel(words, unk_token="<unk>"))  # noqa: S106  # a word, no secret
+    backend.normalizer = normalizers.Lowercase()
+    backend.pre_tokenizer = pre_tokenizers.Whitespace()
+    return backend

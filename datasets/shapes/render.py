@@ -8,12 +8,13 @@ import numpy as np
 import numpy.typing as npt
 
 from mmalign.api import AudioClip, write_video
-from mmalign.datasets.shapes.world import FPS, NUM_FRAMES, SIZE, Colour, Kind, Scene, Shape, track
+from mmalign.datasets.shapes.world import FPS, NUM_FRAMES, SIZE, Colour, Kind, Scene, track
 
 __all__ = [
     "SAMPLE_RATE_HZ",
     "TONE_HZ",
     "faded",
+    "paint_shape",
     "render_frames",
     "render_sound",
     "render_video",
@@ -48,7 +49,15 @@ def render_frames(scene: Scene, numbers: Sequence[int] = range(NUM_FRAMES)) -> F
     for canvas, number in zip(frames, numbers, strict=True):
         for shape, path in zip(scene.shapes, tracks, strict=True):
             if path.visible[number]:
-                _draw(canvas, shape, path.x[number], path.y[number], path.radius[number])
+                paint_shape(
+                    canvas,
+                    shape.kind,
+                    shape.colour,
+                    path.x[number],
+                    path.y[number],
+                    path.radius[number],
+                    outlined=shape.sings,
+                )
     return np.round(frames).astype(np.uint8)
 
 
@@ -81,13 +90,6 @@ def write_clip(path: Path, frames: Frames, sound: AudioClip, *, fps: float = FPS
         partial.unlink(missing_ok=True)
 
 
-def _draw(canvas: npt.NDArray[np.float64], shape: Shape, x: float, y: float, r: float) -> None:
-    if shape.sings:
-        outer = _distance("circle" if shape.kind == "ring" else shape.kind, x, y, r)
-        _paint(canvas, np.maximum(outer - _OUTLINE_WIDTH, -outer), _OUTLINE_RGB)
-    _paint(canvas, _distance(shape.kind, x, y, r), _RGB[shape.colour])
-
-
 def _distance(kind: Kind, x: float, y: float, radius: float) -> npt.NDArray[np.float64]:
     """[SIZE, SIZE] pixels to the edge of a shape, negative inside it."""
     across, down = np.abs(_COLUMNS - x), _ROWS - y
@@ -109,6 +111,23 @@ def _paint(
     """Cover what lies inside, its edge smoothed over one pixel."""
     cover = np.clip(0.5 - distance, 0.0, 1.0)[..., None]
     frame += cover * (np.array(rgb) - frame)
+
+
+def paint_shape(
+    canvas: npt.NDArray[np.float64],
+    kind: Kind,
+    colour: Colour,
+    x: float,
+    y: float,
+    radius: float,
+    *,
+    outlined: bool = False,
+) -> None:
+    """Paint one shape over what is on a canvas of [SIZE, SIZE, 3], places in its pixels."""
+    if outlined:
+        outer = _distance("circle" if kind == "ring" else kind, x, y, radius)
+        _paint(canvas, np.maximum(outer - _OUTLINE_WIDTH, -outer), _OUTLINE_RGB)
+    _paint(canvas, _distance(kind, x, y, radius), _RGB[colour])
 
 
 def faded(on: npt.NDArray[np.bool_]) -> npt.NDArray[np.float64]:

@@ -77,6 +77,26 @@ def pair(
         Console().print(render_pair(found, tokens))
 
 
+@app.command(epilog="Example: mmalign show boxes runs/vision-r1 --output boxes.png")
+def boxes(
+    run: Annotated[Path, typer.Argument(help="A run folder that was scored on boxes.")],
+    sample: Annotated[
+        str | None, typer.Option(help="The sample's id; by default the first one.")
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option(help="Also draw them into the picture: .png, .svg, .pdf.")
+    ] = None,
+) -> None:
+    """Print the boxes of a sample's answers with their IoU, and what Vision-R1 pays for them."""
+    from mmalign.pipeline.evaluating import answers_to
+    from mmalign.report import boxes_picture, boxes_table
+
+    found, completions = answers_to(run, sample)
+    Console().print(boxes_table(found, completions))
+    if output is not None:
+        typer.echo(f"wrote {boxes_picture(found, completions, output)}", err=True)
+
+
 @app.command(epilog="Example: mmalign show waiting runs/mine")
 def waiting(
     run: Annotated[Path, typer.Argument(help="A run folder.")], as_json: AsJson = False

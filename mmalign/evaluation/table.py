@@ -1,6 +1,6 @@
 """Right and wrong per unit, and the metrics that follow from any weighting of the units."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -32,6 +32,8 @@ class Table:
     """Groups whose unweighted mean is the metric over all; None weighs all units alike."""
     ratios: Mapping[str, tuple[str, str]] = field(default_factory=dict)
     """Metrics that are a sum of one column over a sum of another, in percent."""
+    further: Callable[[Floats], Mapping[str, Floats]] | None = None
+    """Metrics that are neither: from weights [R, U], values in [0, 1], [R] each."""
     macro: str = ""
     """Name of a further metric: the unweighted mean over groups of the first of `means`."""
 
@@ -91,6 +93,8 @@ def estimates(table: Table, weights: npt.NDArray[Any]) -> dict[str, Floats]:
         above = weights @ table.columns[part]
         # nothing went wrong: none of it went wrong in this way
         found[name] = 100 * np.divide(above, below, out=np.zeros_like(below), where=below != 0)
+    if table.further is not None:
+        found |= {name: 100 * values for name, values in table.further(weights).items()}
     return found
 
 

@@ -75,6 +75,9 @@ class GroupSettings(RolloutSettings):
     """Added to that deviation. Source: verl; 1e-4 in TRL."""
     dynamic_sampling: bool = False
     """Replace groups whose rewards are all equal by groups of further prompts. Source: DAPO."""
+    max_equal_groups: Share | None = None
+    """End the training where all rewards are equal in a larger share of the first groups, 100 or
+    more: the policy cannot do the task yet. None only warns. Vision-R1 wants 0.5."""
     max_sampling_rounds: int = Field(default=10, ge=1)
     """How often at most; then a step learns from what it has. Source: DAPO's script."""
 

@@ -1,5 +1,6 @@
 """What a run has done: as a page, as pictures and in the terminal."""
 
+from mmalign.report.boxes import boxes_picture, boxes_table
 from mmalign.report.graph import GraphPicture, graph_picture
 from mmalign.report.page import write_report
 from mmalign.report.pair import PairTokens, render_pair
@@ -9,6 +10,8 @@ __all__ = [
     "GraphPicture",
     "PairTokens",
     "before_after_picture",
+    "boxes_picture",
+    "boxes_table",
     "funnel_picture",
     "graph_picture",
     "render_pair",

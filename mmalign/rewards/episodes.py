@@ -7,6 +7,7 @@ from typing import Literal
 
 from mmalign.records import JsonDict
 from mmalign.rewards.contract import Episode, RewardFunction, reward
+from mmalign.rewards.detection import vision_r1
 from mmalign.rewards.overlong import overlong_penalty
 from mmalign.rewards.question_answering import (
     answer_f1,
@@ -177,5 +178,6 @@ ROLLOUT_REWARDS: Mapping[str, RewardFunction] = MappingProxyType({
     "overlong_penalty": overlong,
     "search_r1_format": search_r1_format,
     "sub_em": answer_sub_exact_match,
+    "vision_r1": vision_r1,
 })  # fmt: skip
 """What `name` may say in a recipe's list of rewards."""

@@ -6,9 +6,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from statistics import fmean, stdev
 from typing import NamedTuple
 
+from mmalign.errors import FailedRatioError
 from mmalign.records import Rollout
 
-__all__ = ["RolloutFacts", "facts_of", "generation_metrics", "generation_warnings"]
+__all__ = ["EqualGroups", "RolloutFacts", "facts_of", "generation_metrics", "generation_warnings"]
 
 _MAX_EQUAL_GROUPS = 0.8
 _MAX_TRUNCATED = 0.2
@@ -113,6 +114,41 @@ def generation_warnings(facts: Sequence[RolloutFacts]) -> Iterator[tuple[str, st
             "no_reward",
             f"{unknown} of {len(facts)} rollouts have no reward and are left out",
         )
+
+
+class EqualGroups:
+    """Ends a run whose first groups teach nothing.
+
+    Args:
+        limit: Share of them whose rewards may all be equal; None looks at nothing.
+        judged_from: Groups that are counted before anything is said.
+    """
+
+    def __init__(self, limit: float | None, *, judged_from: int = 100) -> None:
+        self._limit = limit
+        self._judged_from = judged_from
+        self._num_groups = 0
+        self._num_equal = 0
+
+    def require_few(self, facts: Sequence[RolloutFacts]) -> None:
+        """Count a generation's groups, and look at the share once, when enough are counted.
+
+        Raises:
+            FailedRatioError: Too many; says what to do.
+        """
+        if self._limit is None or self._num_groups >= self._judged_from:
+            return
+        groups = [group for group in _groups(facts) if len(group) > 1]
+        self._num_groups += len(groups)
+        self._num_equal += sum(len(set(group)) == 1 for group in groups)
+        is_judged = self._num_groups >= self._judged_from
+        if is_judged and self._num_equal > self._limit * self._num_groups:
+            raise FailedRatioError(
+                f"in {self._num_equal} of the first {self._num_groups} groups all rewards are "
+                f"equal, more than objective.max_equal_groups {self._limit:g}: such groups teach "
+                f"nothing. Train the policy supervised on such rows first (a cold start), or take "
+                f"rows that it sometimes gets right"
+            )
 
 
 def _groups(facts: Sequence[RolloutFacts]) -> list[list[float]]:

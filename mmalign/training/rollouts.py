@@ -31,6 +31,7 @@ from mmalign.training.prompt_order import Places, PromptOrder
 from mmalign.training.record_files import RecordFiles
 from mmalign.training.rollout_examples import Group, RolloutExample, example_of
 from mmalign.training.rollout_metrics import (
+    EqualGroups,
     RolloutFacts,
     facts_of,
     generation_metrics,
@@ -105,6 +106,7 @@ class RolloutTrainer(ObjectiveTrainer):
         self._is_empty_step = False
         self._num_rollouts = self._num_failed = 0
         self._warned: dict[str, int] = {}
+        self._equal_groups = EqualGroups(getattr(config, "max_equal_groups", None))
 
     def weigh(self, examples: Sequence[RolloutExample]) -> list[RolloutExample]:
         """The examples of this process with advantages; comparing over all processes."""
@@ -337,6 +339,7 @@ class RolloutTrainer(ObjectiveTrainer):
         self.record_metrics(
             generation_metrics(everywhere, uses_tools=self.task.config.format != "none")
         )
+        self._equal_groups.require_few(everywhere)
         for name, warning in generation_warnings(everywhere):
             self.warn(name, warning)
 
