@@ -37,7 +37,9 @@ from mmalign.models.protocol import (
     Usage,
 )
 from mmalign.records import (
+    EXECUTION_MATRIX,
     DroppedSample,
+    ExecutionMatrix,
     Lineage,
     MediaOperation,
     MediaPart,
@@ -54,15 +56,19 @@ from mmalign.records import (
     user,
 )
 from mmalign.records.spans import differing_spans, parse_tagged, write_tagged
+from mmalign.sandbox import Limits, RunResult, Sandbox, SandboxConfig
+from mmalign.sandbox.written_tests import test_problem
 from mmalign.selection.ambiguity import choose_ambiguous
 from mmalign.selection.clip_choice import ClipChoice, choose_clip
 from mmalign.selection.clues import clues_of, gold_answer
+from mmalign.selection.minimax import MinimaxChoice, minimax_pair, random_pair
 from mmalign.selection.sentences import sentences_of
 
 if TYPE_CHECKING:
     from mmalign.models.audio_visual.assemble import assemble as assemble_audio_visual
 
 __all__ = [
+    "EXECUTION_MATRIX",
     "AudioClip",
     "CapabilityError",
     "ChatModel",
@@ -73,22 +79,28 @@ __all__ = [
     "ConfigError",
     "Context",
     "DroppedSample",
+    "ExecutionMatrix",
     "FrameSampling",
     "Judgement",
+    "Limits",
     "Lineage",
     "MediaError",
     "MediaOperation",
     "MediaPart",
     "MediaRef",
     "Message",
+    "MinimaxChoice",
     "MmalignError",
     "ModelCallError",
     "PreferencePair",
     "RecordError",
     "Reply",
     "Response",
+    "RunResult",
     "Sample",
     "Sampling",
+    "Sandbox",
+    "SandboxConfig",
     "Span",
     "TextPart",
     "TokenLogprobs",
@@ -109,11 +121,14 @@ __all__ = [
     "judge_answer",
     "load_audio",
     "load_video",
+    "minimax_pair",
     "operation",
     "parse_tagged",
     "probe",
     "probe_audio",
+    "random_pair",
     "sentences_of",
+    "test_problem",
     "text_of",
     "user",
     "write_tagged",
