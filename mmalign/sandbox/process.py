@@ -143,10 +143,18 @@ class Worker:
         self._control = control
         self._work_folder = work_folder
         self.stdout_fd, self.stderr_fd, self.report_fd = pipes
+        self.root: int | None = None
+        """The process from which all of it descends, once it is ready."""
 
     def wait_ready(self) -> bool:
         """Whether the interpreter runs and waits for its job."""
-        return self._heard(b"ready")
+        if not self._heard(b"ready"):
+            return False
+        said, _, more = os.read(self.report_fd, 4096).partition(b"\n")
+        if more:
+            return False  # it has ended meanwhile
+        self.root = json.loads(said)["root"]
+        return True
 
     def give(self, job: Mapping[str, Any], channels: Mapping[str, int]) -> bool:
         """Hand over its job and the descriptors of its role; whether it was taken."""

@@ -8,7 +8,7 @@ to its host closes or its parent is gone.
 
 The host sends one packet for each sandbox, `{"id", "argv", "env", "cwd", "names"}` with as many
 descriptors as names: stdin, stdout, stderr, report, and others that `argv` names in braces. The
-report pipe gets `{"init": pid}` and, when nothing of the sandbox is left, `{"exit_code", "cpu_s"}`.
+report pipe gets `{"root": pid}` and, when nothing of the sandbox is left, `{"exit_code", "cpu_s"}`.
 `{"kill": id}` kills all of one sandbox, `{"end": true}` ends the spawner.
 """
 
@@ -166,6 +166,7 @@ class Spawner:
                 os.close(fd)
         child = Child(message["id"], process, report_fd, info_fd, os.pidfd_open(process.pid))
         self.children[child.id] = child
+        child.report(root=process.pid)
         self.selector.register(info_fd, selectors.EVENT_READ, lambda: self._info(child))
         self.selector.register(child.process_fd, selectors.EVENT_READ, lambda: self._exited(child))
 
@@ -186,7 +187,6 @@ class Spawner:
                 pass
             else:
                 child.init = int(found[1])
-                child.report(init=child.init)
         if not data:  # closed any sooner, bubblewrap would die of a broken pipe
             self._forget(child.info_fd)
             child.info_fd = None

@@ -42,6 +42,8 @@ def read_result(done: Attempt, nonce: str, limits: Limits) -> RunResult:
     said = _verdict(done.verdict, nonce)
     if said is not None and said["status"] == "pass":
         return RunResult(**said, **texts)
+    if done.out_of_memory:
+        return RunResult(status="oom", message=STOPPED["memory"][1], **texts)
     for ending in done.endings:
         limit = _limit_reached(ending, limits)
         if limit is not None:
@@ -79,7 +81,7 @@ def _verdict(data: bytes, nonce: str) -> dict[str, Any] | None:
 def _limit_reached(ending: Ending, limits: Limits) -> tuple[Status, str] | None:
     """What the kernel ended it for, as far as the kernel says so."""
     killed = ending.exit_code in (128 + signal.SIGKILL, -signal.SIGKILL)
-    if killed and ending.cpu_s >= limits.cpu_s:
+    if killed and ending.cpu_s >= 0.9 * limits.cpu_s:  # the kernel counts it by ticks
         return STOPPED["cpu"]
     last_line = ending.stderr.text().rstrip().rpartition("\n")[2]
     if ending.exit_code and last_line.startswith(("MemoryError", "numpy._core._exceptions._Array")):
