@@ -30,6 +30,7 @@ from mmalign.models.protocol import Sampling
 from mmalign.objectives import LOSSES, OBJECTIVES, Objective
 from mmalign.pipeline import EvaluationSection, RunConfig
 from mmalign.rewards import REWARDS
+from mmalign.sandbox import Limits, SandboxConfig
 from mmalign.selection.table import SELECTION_RULES
 from mmalign.training import LoraSettings, TrainerConfig
 
@@ -64,6 +65,8 @@ _SECTIONS: tuple[tuple[str, str, type[Any]], ...] = (
     ("lora", "LoRA", LoraSettings),
     ("evaluation", "The evaluation", EvaluationSection),
     ("evaluation.sampling", "How answers are drawn", Sampling),
+    ("sandbox", "The sandbox", SandboxConfig),
+    ("sandbox.limits", "What one run in it may use", Limits),
 )
 _OTHER_METHODS: tuple[tuple[str, Mapping[str, Method]], ...] = (
     ("Losses that want more than a recipe gives", LOSSES),
