@@ -36,6 +36,7 @@ from mmalign.agents.dstc_warnings import warnings_about
 from mmalign.agents.state import SampleInput
 from mmalign.api import (
     EXECUTION_MATRIX,
+    Cell,
     Completion,
     Context,
     DroppedSample,
@@ -211,9 +212,8 @@ async def write_pair(state: DSTCState, runtime: Runtime[DSTCContext]) -> dict[st
     assert choice.rejected is not None
     cells = {"chosen": tuple(choice.chosen), "rejected": tuple(choice.rejected)}
     matrix = state["matrix"].model_copy(update=cells)
-    chosen, rejected = (
-        _response(matrix, cell, code_only=config.code_only) for cell in cells.values()
-    )
+    chosen = _response(matrix, choice.chosen, code_only=config.code_only)
+    rejected = _response(matrix, choice.rejected, code_only=config.code_only)
     if chosen.text == rejected.text:
         return _drop(state, "write_pair", "identical", "both sides have the same text")
     if config.code_only:
@@ -309,11 +309,11 @@ def _too_few(what: str, found: Candidates, fewest: int) -> str:
     return f"{len(found.texts)} of {found.counts['num_drawn']} {what} stay, below {fewest}: {lost}"
 
 
-def _response(matrix: ExecutionMatrix, cell: tuple[int, int], *, code_only: bool) -> Response:
+def _response(matrix: ExecutionMatrix, cell: Cell, *, code_only: bool) -> Response:
     """One fenced block, as the prompt asks for; its score is the share of tests that it passes."""
-    code, test = matrix.codes[cell[0]], matrix.tests[cell[1]]
+    code, test = matrix.codes[cell.code], matrix.tests[cell.test]
     text = code if code_only else f"{code}\n\n{test}"
-    score = matrix.code_scores[cell[0]] / len(matrix.tests)
+    score = matrix.code_scores[cell.code] / len(matrix.tests)
     return Response(messages=(text_of(f"```python\n{text}\n```"),), score=score)
 
 

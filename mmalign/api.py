@@ -61,7 +61,7 @@ from mmalign.sandbox.written_tests import test_problem
 from mmalign.selection.ambiguity import choose_ambiguous
 from mmalign.selection.clip_choice import ClipChoice, choose_clip
 from mmalign.selection.clues import clues_of, gold_answer
-from mmalign.selection.minimax import MinimaxChoice, minimax_pair, random_pair
+from mmalign.selection.minimax import Cell, MinimaxChoice, minimax_pair, random_pair
 from mmalign.selection.sentences import sentences_of
 
 if TYPE_CHECKING:
@@ -71,6 +71,7 @@ __all__ = [
     "EXECUTION_MATRIX",
     "AudioClip",
     "CapabilityError",
+    "Cell",
     "ChatModel",
     "ClipChoice",
     "ComparesClips",

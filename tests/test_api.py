@@ -3,11 +3,11 @@
 import mmalign.api
 
 NAMES = """
-AudioClip CapabilityError ChatModel ClipChoice ComparesClips Completion Config ConfigError Context
-DroppedSample EXECUTION_MATRIX ExecutionMatrix FrameSampling Judgement Limits Lineage MediaError
-MediaOperation MediaPart MediaRef Message MinimaxChoice MmalignError ModelCallError PreferencePair
-RecordError Reply Response RunResult Sample Sampling Sandbox SandboxConfig Span TextPart
-TokenLogprobs ToolCall Usage VideoClip answer_blocks ask_until_valid assemble_audio_visual
+AudioClip CapabilityError Cell ChatModel ClipChoice ComparesClips Completion Config ConfigError
+Context DroppedSample EXECUTION_MATRIX ExecutionMatrix FrameSampling Judgement Limits Lineage
+MediaError MediaOperation MediaPart MediaRef Message MinimaxChoice MmalignError ModelCallError
+PreferencePair RecordError Reply Response RunResult Sample Sampling Sandbox SandboxConfig Span
+TextPart TokenLogprobs ToolCall Usage VideoClip answer_blocks ask_until_valid assemble_audio_visual
 cache_folder choose_ambiguous choose_clip clues_of content_id differing_spans file_hash gold_answer
 judge_answer load_audio load_video minimax_pair operation parse_tagged probe probe_audio random_pair
 sentences_of test_problem text_of user write_tagged write_video

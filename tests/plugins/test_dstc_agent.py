@@ -15,6 +15,7 @@ from mmalign.agents.dstc import DSTCConfig, DSTCContext, DSTCState, build_graph
 from mmalign.agents.dstc_replies import FunctionNamed
 from mmalign.api import (
     EXECUTION_MATRIX,
+    Cell,
     Completion,
     ConfigError,
     DroppedSample,
@@ -31,7 +32,6 @@ from mmalign.api import (
     user,
 )
 from mmalign.engine.agent import walk
-from mmalign.selection.minimax import Cell
 from mmalign.testing.models import ScriptedModel
 
 pytestmark = pytest.mark.sandbox
@@ -90,7 +90,7 @@ def writes(
     programs: Sequence[str], tests: Sequence[str], *, first: str = "", fenced: bool = True
 ) -> Author:
     if fenced:
-        programs, tests = map(block, programs), map(block, tests)
+        programs, tests = [*map(block, programs)], [*map(block, tests)]
     return Author(programs=tuple(programs), tests=tuple(tests), first=first, name="policy@1")
 
 
@@ -289,7 +289,7 @@ def test_the_function_can_be_taken_from_a_greedy_program(sandbox: Sandbox) -> No
 def test_prompts_can_be_ones_own(sandbox: Sandbox, tmp_path: Path) -> None:
     for name in ("program", "test", "pair"):
         (tmp_path / name).write_text(f"{name}: Write a test of $$ $entry_point: $instruction\n")
-    prompts = {f"{name}_prompt": tmp_path / name for name in ("test", "pair")}
+    prompts: dict[str, Any] = {f"{name}_prompt": tmp_path / name for name in ("test", "pair")}
     policy = writes([RIGHT, MINUS], [TEST_ZERO, TEST_SUM])
     pair = pair_of(sample(), context(policy, sandbox, **prompts))
     assert policy.sent[1][-1].text == f"test: Write a test of $ add: {TASK}"
@@ -397,7 +397,8 @@ def test_identical_sides_are_dropped(sandbox: Sandbox) -> None:
         "votes": {},
     }
     runtime = Runtime(context=context(writes(*GOOD), sandbox))
-    (record,) = asyncio.run(dstc.write_pair(state, runtime))["records"]  # type: ignore[misc]  # a list
+    written: Any = asyncio.run(dstc.write_pair(state, runtime))
+    (record,) = written["records"]
     assert (record.reason, record.node) == ("identical", "write_pair")
 
 
