@@ -13,6 +13,7 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from statistics import fmean
 from typing import Any, Literal
 
 from langgraph.graph import END, START, StateGraph
@@ -157,7 +158,7 @@ async def execute(state: DSTCState, runtime: Runtime[DSTCContext]) -> dict[str, 
         check_flaky=config.check_flaky,
     )
     kept_codes, kept_tests = unspoilt(execution.statuses)
-    told = {
+    told: dict[str, Any] = {
         "num_runs": execution.num_runs,
         "seconds": round(execution.seconds, 3),
         "num_flaky": execution.count("flaky"),
@@ -183,8 +184,8 @@ async def execute(state: DSTCState, runtime: Runtime[DSTCContext]) -> dict[str, 
         tests=tuple(tests[k] for k in kept_tests),
         statuses=tuple(tuple(execution.statuses[j][k] for k in kept_tests) for j in kept_codes),
     )
-    scores, num_tests = matrix.code_scores, len(kept_tests)
-    told["mean_score"] = round(sum(scores) / len(scores) / num_tests, 4)
+    told["mean_score"] = round(fmean(matrix.code_scores) / len(kept_tests), 4)
+    told |= {"code_scores": matrix.code_scores, "test_scores": matrix.test_scores}
     return {"execution": execution, "matrix": matrix, "votes": state["votes"]}
 
 

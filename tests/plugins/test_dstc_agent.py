@@ -352,6 +352,13 @@ def test_every_reason_to_drop(reason: str, sandbox: Sandbox) -> None:
     assert record.message
 
 
+def test_a_sample_that_is_dropped_after_its_runs_keeps_the_scores(sandbox: Sandbox) -> None:
+    policy = writes([RIGHT, FIRST], [TEST_ZERO, TEST_LEFT])
+    execution = dropped_of(sample(), context(policy, sandbox)).lineage.votes["execution"]
+    assert (execution["code_scores"], execution["test_scores"]) == ([2, 2], [2, 2])
+    assert (execution["mean_score"], execution["num_runs"]) == (1.0, 4)
+
+
 def test_a_dropped_sample_tells_how_its_replies_were_read(sandbox: Sandbox) -> None:
     replies = ["No.", block(RIGHT), "```python\ndef add(a, b):", block("def sub(a): pass")]
     policy = writes(replies, [TEST_ZERO] * 2, fenced=False)
