@@ -2,7 +2,8 @@
 
 Each program says in its docstring what it tries, and in constants to which class of escapes it
 belongs, what it is (a `candidate` that answers wrongly and must not pass, a `program` that must
-not reach out, a `test` that tests nothing) and how its success would be seen.
+not reach out, a `test` that tests nothing) and how its success would be seen. The files end in
+.txt so that nothing can import them by accident: test runners import every .py that they find.
 
 Run as a program it prints the outcomes as JSON, so that another user can run it.
 """
@@ -77,12 +78,12 @@ class Outcome(NamedTuple):
 def load_attacks() -> list[Attack]:
     """All of them, by name."""
     attacks = []
-    for path in sorted(FOLDER.glob("*.py")):
+    for path in sorted(FOLDER.glob("*.py.txt")):
         source = path.read_text()
         values = {name: ast.literal_eval(value) for name, value in _HEADER.findall(source)}
         attacks.append(
             Attack(
-                path.stem,
+                path.name.removesuffix(".py.txt"),
                 values["CLASS"],
                 values["KIND"],
                 values["SEEN"],
