@@ -15,7 +15,7 @@ from mmalign.sandbox.levels import open_level
 from mmalign.sandbox.pool import Pool
 from mmalign.sandbox.remote import RemoteServer
 from mmalign.sandbox.results import RunResult
-from mmalign.sandbox.selftest import require_self_test
+from mmalign.sandbox.selftest import ProbeResult, require_self_test, self_test
 from mmalign.sandbox.verdict import read_result
 
 __all__ = ["Sandbox"]
@@ -84,6 +84,14 @@ class Sandbox:
         if self._server is not None:
             return {"isolation": "remote", "program": self._server.url}
         return {"isolation": self.level, **self._pool.open().means}
+
+    def self_test(self) -> list[ProbeResult]:
+        """What a small attack of every known class comes to here, and whether limits bite.
+
+        Raises:
+            SandboxError: The demanded level does not hold here.
+        """
+        return self_test(_Unguarded(self), self.config.isolation)
 
     def run(self, program: str, *, stdin: str = "", limits: Limits | None = None) -> RunResult:
         """Run a plain program.
