@@ -238,8 +238,8 @@ class Spawner:
 
 def _filled(argument: str, fds: dict[str, int]) -> str:
     """`{control}` becomes the number that the descriptor has here."""
-    if argument[:1] == "{" and argument[-1:] == "}":
-        return str(fds[argument[1:-1]])
+    for name, fd in fds.items():
+        argument = argument.replace("{" + name + "}", str(fd))
     return argument
 
 
