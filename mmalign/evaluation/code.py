@@ -166,12 +166,7 @@ async def run_programs(
 
 def sandbox_settings(sandbox: Sandbox) -> dict[str, Any]:
     """What of a sandbox may change a verdict."""
-    config = sandbox.config
-    return {
-        "isolation": config.isolation,
-        "url": config.url,
-        "limits": config.limits.model_dump(mode="json"),
-    }
+    return sandbox.config.model_dump(mode="json", exclude={"num_workers"})
 
 
 async def _run(

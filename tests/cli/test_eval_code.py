@@ -82,9 +82,10 @@ def test_arms_asked_in_different_ways_are_not_compared(
     (tmp_path / "run" / "eval" / "after.predictions.jsonl").unlink()
     (tmp_path / "run" / "eval" / "after.verdicts.jsonl").unlink()
     assert run(["eval", recipe, "evaluation.dataset.form=completion", "--arm", "after"]) != 0
-    told = capsys.readouterr().err
-    assert "before and after were evaluated in different ways" in told
-    assert "human_eval/completion-1" in told
+    told = capsys.readouterr()
+    assert "3 of 3 answers hold no code" in told.out  # the server knows the chat's prompts only
+    assert "before and after were evaluated in different ways" in told.err
+    assert "human_eval/completion-1" in told.err
     assert not difference.exists()
 
 
