@@ -3,6 +3,7 @@
 import contextlib
 import fcntl
 import json
+import marshal
 import os
 import select
 import shutil
@@ -158,9 +159,10 @@ class Worker:
 
     def give(self, job: Mapping[str, Any], channels: Mapping[str, int]) -> bool:
         """Hand over its job and the descriptors of its role; whether it was taken."""
-        file = memory_file(json.dumps(job).encode())
+        plain = json.loads(json.dumps(job))  # no subclasses of str, which marshal refuses
+        file = memory_file(marshal.dumps(plain))  # the worker reads it without an import
         try:
-            names = json.dumps(["job", *channels]).encode()
+            names = " ".join(["job", *channels]).encode()
             socket.send_fds(self._control, [names], [file, *channels.values()])
         except OSError:
             return False

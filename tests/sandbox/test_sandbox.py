@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from mmalign.sandbox import Sandbox, SandboxConfig
@@ -72,6 +73,10 @@ def test_standard_input_is_the_text_or_nothing(sandbox: Sandbox) -> None:
     read = "import sys\nprint(repr(sys.stdin.read()))"
     assert sandbox.run(read, stdin="π\n1").stdout == "'π\\n1'\n"
     assert sandbox.run(read).stdout == "''\n"
+
+
+def test_a_program_may_be_a_subclass_of_str(sandbox: Sandbox) -> None:
+    assert sandbox.run(np.str_("print(1)")).stdout == "1\n"
 
 
 def test_named_packages_can_be_imported_and_others_not(sandbox: Sandbox) -> None:
