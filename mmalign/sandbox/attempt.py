@@ -17,6 +17,7 @@ from mmalign.sandbox.limits import WATCH_S, kernel_limits
 from mmalign.sandbox.output import BoundedOutput
 from mmalign.sandbox.pool import Pool
 from mmalign.sandbox.process import Worker, memory_file
+from mmalign.sandbox.role_code import role_code
 from mmalign.sandbox.usage import Usage, descendants, measure
 
 __all__ = ["Attempt", "Ending", "Job", "attempt"]
@@ -34,8 +35,11 @@ class Job:
 
     role: str
     values: dict[str, Any]
-    """The role's own; see `roles`."""
+    """The role's own; see `roles`. Plain types: what goes through JSON unchanged."""
     stdin: str = ""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "values", json.loads(json.dumps(self.values)))  # numpy.str_ ...
 
 
 @dataclass
@@ -125,7 +129,7 @@ def _begin(
             if job.stdin:
                 channels["stdin"] = memory_file(job.stdin.encode("utf-8", "surrogatepass"))
                 held.append(channels["stdin"])
-            values = {"role": job.role, "limits": rlimits, **job.values}
+            values = {"modules": role_code(job.role), "limits": rlimits, **job.values}
             if not worker.wait_ready():
                 return False
             assert worker.root is not None
@@ -203,9 +207,9 @@ class _Watch:
 
     def _report_reader(self, worker: Worker, ending: Ending) -> Any:
         def read(data: bytes) -> None:
-            *lines, self.reports[worker.report_fd] = (
-                self.reports[worker.report_fd] + data
-            ).split(b"\n")
+            *lines, self.reports[worker.report_fd] = (self.reports[worker.report_fd] + data).split(
+                b"\n"
+            )
             for line in lines:
                 for name, value in json.loads(line).items():
                     setattr(ending, name, value)

@@ -20,8 +20,8 @@ from mmalign.sandbox.bubblewrap import (
 from mmalign.sandbox.cgroup import find_cgroup
 from mmalign.sandbox.config import SandboxConfig
 from mmalign.sandbox.gvisor import gvisor_launch
-from mmalign.sandbox.process import Launch, Spawner
 from mmalign.sandbox.limits import WATCH_S
+from mmalign.sandbox.process import Launch, Spawner
 from mmalign.sandbox.runtime import Runtime, find_runtime, readable_by_all
 from mmalign.sandbox.seccomp import compile_filter
 
@@ -84,9 +84,7 @@ def _first(
     for executable in executables:
         plan, places = plan_for((*runtime.binds.values(), executable))
 
-        def launch(
-            size: int, program: Path = executable, at: dict[Path, str] = places
-        ) -> Launch:
+        def launch(size: int, program: Path = executable, at: dict[Path, str] = places) -> Launch:
             return make(program, runtime, at, size)
 
         spawner = Spawner(plan)

@@ -23,7 +23,6 @@ __all__ = ["main"]
 
 def main(control_fd: int, packages: str) -> None:
     """Wait for a job on the control socket, say that it was taken, play its role."""
-    _role("program")
     control = _socket.socket(fileno=control_fd)
     control.send(b"ready")
     channels = _channels(control)
@@ -39,12 +38,8 @@ def main(control_fd: int, packages: str) -> None:
         os.dup2(channels["stdin"], 0)
         os.close(channels.pop("stdin"))
     verdict = io.FileIO(channels["verdict"], "w") if "verdict" in channels else None
-    peer = None
-    if "peer" in channels:
-        import socket
-
-        peer = socket.socket(fileno=channels["peer"])
-    role = _role(job["role"])
+    peer = _socket.socket(fileno=channels["peer"]) if "peer" in channels else None
+    role = _loaded(job.pop("modules"))
     for name, value in job.pop("limits").items():
         resource.setrlimit(getattr(resource, name), (value, value))
     role.main(job, verdict, peer)
@@ -60,13 +55,17 @@ def _channels(control: _socket.socket) -> dict[str, int]:
     return dict(zip(message.decode().split(), numbers, strict=True))
 
 
-def _role(name: str) -> Any:
-    """A module of `roles`, which lies beside this file and is on the path for no longer."""
-    sys.path[:0] = [os.path.dirname(os.path.abspath(__file__))]  # noqa: PTH100, PTH120  # pathlib is slow to load
-    try:
-        return __import__(f"roles.{name}", fromlist=["main"])
-    finally:
-        del sys.path[0]
+def _loaded(modules: dict[str, bytes]) -> Any:
+    """The last of the package's modules, which came compiled and in the order of their imports."""
+    package = type(sys)("roles")
+    package.__path__ = []
+    sys.modules["roles"] = package
+    for name, code in modules.items():
+        module = type(sys)(f"roles.{name}")
+        module.__package__ = "roles"
+        sys.modules[module.__name__] = module
+        exec(marshal.loads(code), module.__dict__)  # noqa: S102, S302  # from the host
+    return module
 
 
 if __name__ == "__main__":

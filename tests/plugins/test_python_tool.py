@@ -37,7 +37,9 @@ def test_a_program_without_end_is_an_observation(python: BaseTool) -> None:
 
 def test_calls_wait_beside_each_other(python: BaseTool) -> None:
     async def both() -> list[str]:
-        return await asyncio.gather(*(python.ainvoke({"code": f"print({n})"}) for n in (1, 2)))
+        return list(
+            await asyncio.gather(*(python.ainvoke({"code": f"print({n})"}) for n in (1, 2)))
+        )
 
     assert asyncio.run(both()) == ["1", "2"]
 

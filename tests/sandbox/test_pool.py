@@ -68,14 +68,16 @@ def test_nothing_is_started_before_the_first_run() -> None:
 
 
 def test_close_leaves_no_process_and_no_file() -> None:
-    before, files = family(), set(os.listdir(tempfile.gettempdir()))
-    descriptors = len(os.listdir("/proc/self/fd"))
+    before, files = family(), set(Path(tempfile.gettempdir()).glob("*mmalign*"))
+    descriptors = len(list(Path("/proc/self/fd").iterdir()))
     with Sandbox(SandboxConfig(num_workers=2)) as sandbox:
-        sandbox.run("import os\nif os.fork() == 0:\n    os.setsid()\n    import time; time.sleep(60)")
+        sandbox.run(
+            "import os\nif os.fork() == 0:\n    os.setsid()\n    import time; time.sleep(60)"
+        )
         assert family() > before
     assert until(lambda: family() == before)
-    assert {f for f in os.listdir(tempfile.gettempdir()) if "mmalign" in f} <= files
-    assert len(os.listdir("/proc/self/fd")) == descriptors
+    assert set(Path(tempfile.gettempdir()).glob("*mmalign*")) <= files
+    assert len(list(Path("/proc/self/fd").iterdir())) == descriptors
 
 
 def test_a_daemon_dies_with_its_run() -> None:
@@ -150,7 +152,10 @@ def test_no_descriptor_of_the_host_reaches_a_program(tmp_path: Path) -> None:
     (tmp_path / "secret").write_text("platypus")
     with (tmp_path / "secret").open() as file, Sandbox(SandboxConfig(num_workers=1)) as sandbox:
         os.set_inheritable(file.fileno(), True)
-        seen = sandbox.run("import os\nfor n in range(3, 256):\n    try: print(os.readlink(f'/proc/self/fd/{n}'))\n    except OSError: pass")
+        seen = sandbox.run(
+            "import os\nfor n in range(3, 256):\n"
+            "    try: print(os.readlink(f'/proc/self/fd/{n}'))\n    except OSError: pass"
+        )
     assert "secret" not in seen.stdout
     assert all(line.startswith(("pipe:", "/proc")) for line in seen.stdout.split()), seen.stdout
 
@@ -184,6 +189,8 @@ def test_a_run_that_is_under_way_ends_with_close() -> None:
         under_way = threads.submit(sandbox.run, "import time; time.sleep(50)")
         time.sleep(0.5)
         sandbox.close()
-        for run in (lambda: under_way.result(20), lambda: sandbox.run("")):
-            with pytest.raises(SandboxError, match=r"this sandbox is closed\. Make another one"):
-                run()
+        closed = r"this sandbox is closed\. Make another one"
+        with pytest.raises(SandboxError, match=closed):
+            under_way.result(20)
+        with pytest.raises(SandboxError, match=closed):
+            sandbox.run("")

@@ -186,7 +186,10 @@ def test_check_and_suite_reach_their_roles(sandbox: Sandbox) -> None:
         "num_passed": 2,
     }
     assert sandbox.check(bad, tests, "f").status == "fail"
-    suite = "import unittest\nclass T(unittest.TestCase):\n    def test_f(self):\n        self.assertEqual(f(1), 2)"
+    suite = (
+        "import unittest\nclass T(unittest.TestCase):\n"
+        "    def test_f(self):\n        self.assertEqual(f(1), 2)"
+    )
     result = sandbox.run_suite(good, suite)
     assert (result.status, result.in_process) == ("pass", True)
 

@@ -8,17 +8,22 @@ callable, an object of a class of the code) ends the tests: such tests need `run
 job: `nonce`, `setup`, `tests`, `entry_points`.
 """
 
+from __future__ import annotations
+
 import ast
 import builtins
-import io
 import json
-import socket
 import threading
 from collections.abc import Callable, Sequence
 from types import CodeType
 from typing import Any, NamedTuple
 
 from .wire import Channel, ChannelClosedError, NotDataError, decode, encode
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:  # slow to import
+    import io
+    import socket
 
 __all__ = ["Verdict", "judge", "main"]
 

@@ -5,14 +5,19 @@ with an identity of their own. Two names for one list arrive as two lists, a nam
 as a tuple, an iterator is read to its end before it is sent.
 """
 
+from __future__ import annotations
+
 import json
 import math
 import re
-import socket
 import struct
 from collections.abc import Callable, Iterator
 from itertools import islice
-from typing import Any
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:  # each of them takes as long to import as all of the above
+    import socket
+    from typing import Any
 
 __all__ = ["Channel", "ChannelClosedError", "NotDataError", "decode", "encode"]
 
