@@ -24,7 +24,7 @@ __all__ = ["ProbeResult", "Runner", "require_self_test", "self_test"]
 _MARK = "ESCAPED"
 _HOLDS: set[tuple[Isolation, str]] = set()
 """What has been attacked in vain by this process."""
-_ONE_AT_A_TIME = threading.Lock()
+_ONE_AT_A_TIME = threading.RLock()
 
 
 class Runner(Protocol):
@@ -125,7 +125,8 @@ def _ask(runner: Runner, probe: Probe, host: _Host) -> ProbeResult:
         problems.append("it reached a server of the host")
     if "@TOKEN@" in probe.source and _is_running(host.token):
         problems.append("a process of it still runs")
-    return ProbeResult(probe.name, probe.number, not problems, "; ".join(problems) or result.status)
+    held = f"{'scored' if probe.is_candidate else 'reached nothing, ended with'} {result.status}"
+    return ProbeResult(probe.name, probe.number, not problems, "; ".join(problems) or held)
 
 
 @contextmanager

@@ -39,9 +39,12 @@ def test_problem(source: str, entry_point: str) -> TestProblem | None:
         entry_point: Name of the function; a test that defines it itself does not test it.
     """
     try:
-        tree = ast.parse(source)
-    except (SyntaxError, ValueError, MemoryError, RecursionError):
+        return _problem(ast.parse(source), entry_point)
+    except (SyntaxError, ValueError, MemoryError, RecursionError):  # the last: of endless sums
         return "syntax_error"
+
+
+def _problem(tree: ast.Module, entry_point: str) -> TestProblem | None:
     reach = _Reach(tree, entry_point)
     live = [statement for statement in reach.live(tree.body) if not statement.swallowed]
     asserts = [statement for statement in live if isinstance(statement.node, ast.Assert)]
