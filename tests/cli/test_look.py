@@ -233,7 +233,7 @@ def test_doctor_finds_this_machine_sound(capsys: Capture) -> None:
     assert findings["sandbox: ending early"] == {
         "what": "sandbox: ending early",
         "works": True,
-        "found": "error",
+        "found": "scored error",
     }
     assert code == (0 if all(row["works"] for row in findings.values()) else 1)
 
