@@ -256,7 +256,7 @@ PROBES = (
     Probe("forging the verdict", 6, _FORGES, _WRONG, True, is_short=True),
     Probe("ignoring every signal", 7, _STAYS, ("timeout",), True, limits=_ONE_SECOND),
     Probe("leaving a daemon", 8, _LEAVES_DAEMON, _ENDED, needs_namespaces=True),
-    Probe("starting 100 processes", 8, _SPAWNS, _ENDED),
+    Probe("starting 100 processes", 8, _SPAWNS, _ENDED, needs_namespaces=True),
     Probe("taking 3 GiB", 9, _TAKES_MEMORY, _ENDED, is_short=True),
     Probe("filling the disk", 9, _FILLS_DISK, _ENDED, needs_namespaces=True),
     Probe("printing 100 MB", 9, _FLOODS, ("output_limit",)),

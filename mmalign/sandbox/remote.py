@@ -51,7 +51,7 @@ class RemoteServer:
                 f"server, like http://127.0.0.1:8080"
             )
         self.url = url.rstrip("/").removesuffix("/run_code") + "/run_code"
-        proxies = {} if urlsplit(url).hostname in _LOOPBACK else None
+        proxies: dict[str, str] | None = {} if urlsplit(url).hostname in _LOOPBACK else None
         self._opener = urllib.request.build_opener(urllib.request.ProxyHandler(proxies))
 
     def attempt(self, jobs: Sequence[Job], nonce: str, limits: Limits) -> RunResult:

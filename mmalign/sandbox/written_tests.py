@@ -64,7 +64,9 @@ class _Reach:
         self._values: set[str] = set()
         self._called: set[str] = set()
         self._nodes = list(ast.walk(tree))
-        self._defined = {node.name: node for node in self._nodes if _is_function(node)}
+        self._defined = {
+            node.name: node for node in self._nodes if isinstance(node, ast.FunctionDef)
+        }
         mentioned = {node.id for node in self._nodes if isinstance(node, ast.Name)}
         for name, function in self._defined.items():
             if name not in mentioned and name.startswith(("test", "check")):
@@ -237,10 +239,6 @@ def _names_assertion(expression: ast.expr) -> bool:
     return any(
         isinstance(node, ast.Name) and node.id in _CATCHES_ASSERT for node in ast.walk(expression)
     )
-
-
-def _is_function(node: ast.AST) -> bool:
-    return isinstance(node, ast.FunctionDef)
 
 
 def _truth(expression: ast.expr) -> bool | None:

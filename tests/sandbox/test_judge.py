@@ -50,11 +50,6 @@ ECHO = "def f(*args, **kwargs):\n    return [args, kwargs]\n"
             "assert f() == 'solution'",
             (1, 1),
         ),
-        (
-            "import inspect\ndef f(): return inspect.getsource(f)",
-            "assert f().startswith('def f()')",
-            (1, 1),
-        ),
     ],
 )
 def test_passes(sandbox: Sandbox, candidate: str, tests: str, counts: tuple[int, int]) -> None:

@@ -256,7 +256,8 @@ def test_what_is_no_message_ends_the_connection(sent: bytes) -> None:
 def test_messages_arrive_whole_and_in_order() -> None:
     ours, theirs = socket.socketpair()
     with ours, theirs:
-        for message in ({"a": [1, None, "é"]}, [], "x" * 100_000):
+        messages: list[object] = [{"a": [1, None, "é"]}, [], "x" * 100_000]
+        for message in messages:
             Channel(theirs).send(message)
             assert Channel(ours).receive() == message
 

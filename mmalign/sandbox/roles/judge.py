@@ -17,7 +17,7 @@ import os
 import threading
 from collections.abc import Callable, Sequence
 from types import CodeType
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn
 
 from .wire import Channel, ChannelClosedError, NotDataError, decode, encode
 
@@ -150,10 +150,10 @@ class _Candidate:
                 _carry_back(arguments, decode(reply["after"]))
             if "raised" not in reply:
                 return decode(reply["result"])
-            error = _raised(reply["raised"])
+            raised = _raised(reply["raised"])
         except (NotDataError, KeyError, TypeError) as problem:
             self._stop("error", f"the code's process sent what is no answer: {problem}")
-        raise error
+        raise raised
 
     def _exchange(self, request: object, when: str) -> dict[str, Any]:
         try:
@@ -168,7 +168,7 @@ class _Candidate:
             self._stop("error", f"the code's process sent what is no answer {when}")
         return reply
 
-    def _stop(self, status: str, message: str) -> Any:
+    def _stop(self, status: str, message: str) -> NoReturn:
         self.stopped = (status, message)
         raise _StoppedError(message)
 

@@ -31,7 +31,7 @@ _LENGTH = struct.Struct(">I")
 _MAX_DIMENSIONS = 32
 _HEX_INT = re.compile(r"-?0x[0-9a-f]+")
 _NUMPY_DTYPE = re.compile(r"bool|u?int(8|16|32|64)|float(16|32|64)|complex(64|128)")
-_VIEWS = (type({}.keys()), type({}.values()), type({}.items()))
+_VIEWS: tuple[type, ...] = (type({}.keys()), type({}.values()), type({}.items()))
 _SPECIAL_FLOATS = {"nan": math.nan, "inf": math.inf, "-inf": -math.inf}
 
 
@@ -124,7 +124,7 @@ class _Encoder:
             return value
         kind = type(value).__mro__
         if str in kind:
-            return str.__str__(value)  # type: ignore[arg-type]  # mypy does not narrow by mro
+            return str.__str__(value)
         number = _number(value, kind)
         if number is not None:
             return number
