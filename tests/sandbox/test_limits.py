@@ -223,9 +223,7 @@ def test_the_limits_bind_an_ordinary_user() -> None:
     found = {name: result.status for name, result in zip(OVER, results, strict=True)}
     assert found == {
         "memory": "oom",
-        "all memory": (
-            "import os, time\n[os.fork() for _ in range(3)]\nx = b'x' * (60 * 2**20)\ntime.sleep(9)"
-        ),
+        "all memory": "oom",
         "processes": "error",
         "disk": "error",
         "output": "output_limit",
