@@ -7,7 +7,8 @@ export HF_HUB_OFFLINE ?= 1
 export TOKENIZERS_PARALLELISM ?= false
 
 .PHONY: setup real-packages quickstart test test-slow test-gpu check bench links base-model \
-  bands-model animals-model proof-rrpo proof-pami-vdpo proof-cat docs clean
+  bands-model programs-model animals-model proof-rrpo proof-pami-vdpo proof-cat proof-dstc \
+  dstc-smollm2 docs clean
 
 setup: .venv/.done
 
@@ -69,6 +70,14 @@ bands-model: setup
 	  tokenizer.json tokenizer_config.json chat_template.jinja; do \
 	  cp runs/bands-model-vague/train/$$file datasets/bands/base_model/$$file; done
 
+# Trains datasets/programs/base_model anew: about half an hour on one core.
+programs-model: setup
+	$(RUN) mmalign.datasets.programs.model runs/programs-model/start
+	$(BIN)/mmalign train configs/programs_base_model.yaml
+	for file in README.md config.json generation_config.json model.safetensors tokenizer.json \
+	  tokenizer_config.json chat_template.jinja; do \
+	  cp runs/programs-model/train/$$file datasets/programs/base_model/$$file; done
+
 # Teaches a model of real parts what is heard and seen in real clips: a quarter of an hour on one core.
 animals-model: real-packages
 	$(RUN) mmalign.testing.real_parts runs/animals/start
@@ -84,6 +93,18 @@ proof-pami-vdpo: setup
 
 proof-cat: setup
 	$(RUN) mmalign.pipeline.proof configs/proof_cat.yaml
+
+# The proof, then how well both ways to choose a pair agree with hidden tests.
+proof-dstc: setup
+	$(RUN) mmalign.pipeline.proof configs/proof_dstc.yaml
+	$(RUN) mmalign.pipeline.agreement dstc-agreement --target "make $@" \
+	  $$(grep -l "selection: minimax" runs/proof-dstc/seed-*/pairs-*/config.yaml | xargs dirname)
+
+# The same agreement for a real model on easy tasks, which takes no training.
+dstc-smollm2: real-packages
+	$(RUN) mmalign.testing.packages runs/smollm2
+	$(BIN)/mmalign build configs/dstc_smollm2.yaml
+	$(RUN) mmalign.pipeline.agreement dstc-smollm2 --target "make $@" runs/dstc-smollm2
 
 # Writes the tables of README.md and docs/ from code and tests.
 docs: setup

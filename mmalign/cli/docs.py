@@ -29,6 +29,7 @@ from mmalign.models.openai import OpenAIModelConfig
 from mmalign.models.protocol import Sampling
 from mmalign.objectives import LOSSES, OBJECTIVES, Objective
 from mmalign.pipeline import EvaluationSection, RunConfig
+from mmalign.pipeline.config import SupervisedConfig
 from mmalign.rewards import REWARDS
 from mmalign.sandbox import Limits, SandboxConfig
 from mmalign.selection.table import SELECTION_RULES
@@ -61,6 +62,7 @@ _SECTIONS: tuple[tuple[str, str, type[Any]], ...] = (
     ("models.ROLE", "A model on a server (`backend: openai`)", OpenAIModelConfig),
     ("engine", "The engine", EngineConfig),
     ("budget", "The budget", BudgetConfig),
+    ("objective", "Supervised training (`name: sft`)", SupervisedConfig),
     ("trainer", "The trainer", TrainerConfig),
     ("lora", "LoRA", LoraSettings),
     ("evaluation", "The evaluation", EvaluationSection),

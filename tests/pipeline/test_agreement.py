@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -86,7 +87,7 @@ def folders(tmp_path: Path) -> list[Path]:
     for seed in (0, 1):
         folder = tmp_path / f"seed-{seed}"
         (folder / "data").mkdir(parents=True)
-        recipe = {
+        recipe: dict[str, Any] = {
             "output_dir": str(folder),
             "seed": seed,
             "dataset": data,
