@@ -6,7 +6,7 @@ got through. @FILE@, @PORT@ and @TOKEN@ are filled in with what the host has lai
 
 from typing import NamedTuple
 
-from mmalign.sandbox.config import Limits
+from mmalign.sandbox.config import ISOLATION_LEVELS, Isolation, Limits
 from mmalign.sandbox.results import Status
 
 __all__ = ["EMPTY_TESTS", "PROBES", "TESTS", "Probe"]
@@ -237,11 +237,13 @@ class Probe(NamedTuple):
     is_candidate: bool = False
     is_short: bool = False
     """Belongs to the form that is run before the first score."""
-    needs_namespaces: bool = False
-    """Not asked of a sandbox that only sets limits."""
+    levels: tuple[Isolation, ...] = ISOLATION_LEVELS
+    """Whom it is asked of."""
     limits: Limits = _LIMITS
 
 
+_ISOLATED: tuple[Isolation, ...] = ("namespaces", "gvisor")
+"""gVisor's own kernel may give namespaces and mounts: they are none of the machine's."""
 _WRONG: tuple[Status, ...] = ("fail", "error", "no_verdict")
 _ENDED: tuple[Status, ...] = ("pass", "error", "no_verdict", "oom")
 
@@ -251,17 +253,17 @@ PROBES = (
     Probe("results that equal everything", 2, _EQUALS, _WRONG, True, is_short=True),
     Probe("searching its process for the tests", 3, _LOOKS_AROUND, _WRONG, True),
     Probe("replacing what tests lean on", 4, _REPLACES, _WRONG, True),
-    Probe("reading the host's files", 5, _READS_FILES, _ENDED, False, True, True),
+    Probe("reading the host's files", 5, _READS_FILES, _ENDED, False, True, _ISOLATED),
     Probe("reading the host's environment", 5, _READS_ENVIRONMENT, _ENDED, is_short=True),
     Probe("forging the verdict", 6, _FORGES, _WRONG, True, is_short=True),
     Probe("ignoring every signal", 7, _STAYS, ("timeout",), True, limits=_ONE_SECOND),
-    Probe("leaving a daemon", 8, _LEAVES_DAEMON, _ENDED, needs_namespaces=True),
-    Probe("starting 100 processes", 8, _SPAWNS, _ENDED, needs_namespaces=True),
+    Probe("leaving a daemon", 8, _LEAVES_DAEMON, _ENDED, levels=_ISOLATED),
+    Probe("starting 100 processes", 8, _SPAWNS, _ENDED, levels=_ISOLATED),
     Probe("taking 3 GiB", 9, _TAKES_MEMORY, _ENDED, is_short=True),
-    Probe("filling the disk", 9, _FILLS_DISK, _ENDED, needs_namespaces=True),
+    Probe("filling the disk", 9, _FILLS_DISK, _ENDED, levels=_ISOLATED),
     Probe("printing 100 MB", 9, _FLOODS, ("output_limit",)),
-    Probe("making namespaces and mounts", 10, _UNDOES, _ENDED, False, True, True),
-    Probe("connecting out", 11, _CONNECTS, _ENDED, False, True, True),
+    Probe("making namespaces and mounts", 10, _UNDOES, _ENDED, False, True, ("namespaces",)),
+    Probe("connecting out", 11, _CONNECTS, _ENDED, False, True, _ISOLATED),
     Probe("knowing the example only", 12, _KNOWS_EXAMPLE, _WRONG, True),
     Probe("sleeping a minute", None, _SLEEPS, ("timeout",), limits=_ONE_SECOND),
 )

@@ -65,15 +65,14 @@ def self_test(runner: Runner, isolation: Isolation, *, short: bool = False) -> l
 
     Args:
         runner: The sandbox.
-        isolation: The level that it is to hold; `process` is not asked for what it cannot hold.
+        isolation: The level that it is to hold; it is asked for nothing that it cannot hold.
         short: Only what can be asked in less than a second.
     """
     with _host() as host:
         results = [
             _ask(runner, probe, host)
             for probe in PROBES
-            if (probe.is_short or not short)
-            and (isolation != "process" or not probe.needs_namespaces)
+            if isolation in probe.levels and (probe.is_short or not short)
         ]
     return results if short else [*results, _refuse_empty_tests()]
 
