@@ -74,9 +74,7 @@ bands-model: setup
 programs-model: setup
 	$(RUN) mmalign.datasets.programs.model runs/programs-model/start
 	$(BIN)/mmalign train configs/programs_base_model.yaml
-	for file in README.md config.json generation_config.json model.safetensors tokenizer.json \
-	  tokenizer_config.json chat_template.jinja; do \
-	  cp runs/programs-model/train/$$file datasets/programs/base_model/$$file; done
+	$(RUN) mmalign.datasets.programs.model datasets/programs/base_model --trained runs/programs-model/train
 
 # Teaches a model of real parts what is heard and seen in real clips: a quarter of an hour on one core.
 animals-model: real-packages

@@ -1,18 +1,25 @@
 """The small code model of the world, untrained, with a tokenizer of the world's own texts.
 
-`python -m mmalign.datasets.programs.model FOLDER` writes it.
+`python -m mmalign.datasets.programs.model FOLDER` writes it; with `--trained RUN` it writes what
+training made of it instead, in half precision.
 """
 
-import sys
+import argparse
+import shutil
 from pathlib import Path
 
 import torch
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+from transformers import (
+    AutoModelForCausalLM,
+    LlamaConfig,
+    LlamaForCausalLM,
+    PreTrainedTokenizerFast,
+)
 
 from mmalign.datasets.programs.reader import read_lessons
 
-__all__ = ["write_untrained"]
+__all__ = ["write_half", "write_untrained"]
 
 _SPECIAL = ("<pad>", "<end>", "<system>", "<user>", "<assistant>", "<tool>")
 _TEMPLATE = (
@@ -58,6 +65,25 @@ def write_untrained(folder: Path, *, seed: int = 0) -> Path:
     return folder
 
 
+def write_half(trained: Path, folder: Path) -> Path:
+    """Write a trained model in float16, which halves the file, with its tokenizer and card.
+
+    Args:
+        trained: Where training has put it.
+        folder: Where it goes.
+    """
+    model = AutoModelForCausalLM.from_pretrained(trained, dtype=torch.float16)
+    model.save_pretrained(folder)
+    for name in (
+        "README.md",
+        "chat_template.jinja",
+        "tokenizer.json",
+        "tokenizer_config.json",
+    ):
+        shutil.copy(trained / name, folder / name)
+    return folder
+
+
 def _tokenizer() -> PreTrainedTokenizerFast:
     """Byte-level byte-pair encoding of pieces that make it easy to copy a list or a string."""
     backend = Tokenizer(models.BPE())
@@ -92,4 +118,11 @@ def _tokenizer() -> PreTrainedTokenizerFast:
 
 
 if __name__ == "__main__":
-    write_untrained(Path(sys.argv[1]))
+    parser = argparse.ArgumentParser(prog="python -m mmalign.datasets.programs.model")
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--trained", type=Path)
+    given = parser.parse_args()
+    if given.trained is None:
+        write_untrained(given.folder)
+    else:
+        write_half(given.trained, given.folder)

@@ -157,7 +157,7 @@ def methods_page() -> str:
         "## Objectives",
         "A recipe names one under `objective`, with its settings beside the name: "
         "`objective: {name: rrpo, beta: 0.1}`. Without a name, or with `sft`, the policy learns "
-        "the samples' own answers.",
+        "the samples' own answers, or with `answers: chosen` the chosen sides of the run's pairs.",
     ]
     parts += [_method(name, entry) for name, entry in OBJECTIVES.items()]
     for title, methods in _OTHER_METHODS:
