@@ -7,7 +7,8 @@ export HF_HUB_OFFLINE ?= 1
 export TOKENIZERS_PARALLELISM ?= false
 
 .PHONY: setup real-packages quickstart test test-slow test-gpu check bench links base-model \
-  bands-model animals-model detection-model proof-rrpo proof-pami-vdpo proof-vision-r1 proof-cat docs clean
+  bands-model animals-model detection-model proof-rrpo proof-pami-vdpo proof-vision-r1 proof-cat \
+  docs clean programs-model proof-dstc dstc-smollm2
 
 setup: .venv/.done
 
@@ -79,6 +80,12 @@ detection-model: setup
 	  tokenizer.json tokenizer_config.json chat_template.jinja; do \
 	  cp runs/detection-model/train/$$file datasets/shapes/detector/$$file; done
 
+# Trains datasets/programs/base_model anew: about half an hour on one core.
+programs-model: setup
+	$(RUN) mmalign.datasets.programs.model runs/programs-model/start
+	$(BIN)/mmalign train configs/programs_base_model.yaml
+	$(RUN) mmalign.datasets.programs.model datasets/programs/base_model --trained runs/programs-model/train
+
 # Teaches a model of real parts what is heard and seen in real clips: a quarter of an hour on one core.
 animals-model: real-packages
 	$(RUN) mmalign.testing.real_parts runs/animals/start
@@ -97,6 +104,18 @@ proof-vision-r1: setup
 
 proof-cat: setup
 	$(RUN) mmalign.pipeline.proof configs/proof_cat.yaml
+
+# The proof, then how well both ways to choose a pair agree with hidden tests.
+proof-dstc: setup
+	$(RUN) mmalign.pipeline.proof configs/proof_dstc.yaml
+	$(RUN) mmalign.pipeline.agreement dstc-agreement --target "make $@" \
+	  $$(grep -l "selection: minimax" runs/proof-dstc/seed-*/pairs-*/config.yaml | xargs dirname)
+
+# The same agreement for a real model on easy tasks, which takes no training.
+dstc-smollm2: real-packages
+	$(RUN) mmalign.testing.packages runs/smollm2
+	$(BIN)/mmalign build configs/dstc_smollm2.yaml
+	$(RUN) mmalign.pipeline.agreement dstc-smollm2 --target "make $@" runs/dstc-smollm2
 
 # Writes the tables of README.md and docs/ from code and tests.
 docs: setup

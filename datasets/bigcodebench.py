@@ -49,6 +49,8 @@ def read(
 ) -> Iterator[Sample]:
     """All problems, in the file's order.
 
+    The recipe's `sandbox.packages` names the distributions that their programs may import.
+
     Args:
         path: A file of the published form.
         mode: `complete` shows signature and docstring, `instruct` asks in words.

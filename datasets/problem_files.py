@@ -105,7 +105,7 @@ def _rows(path: Path) -> list[Any]:
         return load_list(path)
     try:
         if path.suffix == ".parquet":
-            return pq.read_table(path).to_pylist()
+            return list(pq.read_table(path).to_pylist())
         content = path.read_bytes()
         lines = gzip.decompress(content) if path.suffix == ".gz" else content
         return [json.loads(line) for line in lines.decode("utf-8").splitlines() if line.strip()]

@@ -49,7 +49,9 @@ from mmalign.models.protocol import (
     Usage,
 )
 from mmalign.records import (
+    EXECUTION_MATRIX,
     DroppedSample,
+    ExecutionMatrix,
     LabelledResponse,
     Lineage,
     MediaOperation,
@@ -80,9 +82,12 @@ from mmalign.rewards.detection import (
 from mmalign.rewards.question_answering import exact_match, gold_answers_of
 from mmalign.rewards.reward import NotApplicable, Reward
 from mmalign.rewards.vision_r1 import ImageSizes
+from mmalign.sandbox import Limits, RunResult, Sandbox, SandboxConfig
+from mmalign.sandbox.written_tests import test_problem
 from mmalign.selection.ambiguity import choose_ambiguous
 from mmalign.selection.clip_choice import ClipChoice, choose_clip
 from mmalign.selection.clues import clues_of, gold_answer
+from mmalign.selection.minimax import Cell, MinimaxChoice, minimax_pair, random_pair
 from mmalign.selection.sentences import sentences_of
 from mmalign.selection.tool_pairs import Attempt, ToolPair, tool_pairs
 
@@ -90,9 +95,11 @@ if TYPE_CHECKING:
     from mmalign.models.audio_visual.assemble import assemble as assemble_audio_visual
 
 __all__ = [
+    "EXECUTION_MATRIX",
     "Attempt",
     "AudioClip",
     "CapabilityError",
+    "Cell",
     "ChatModel",
     "ClipChoice",
     "ComparesClips",
@@ -103,17 +110,20 @@ __all__ = [
     "CoordSpace",
     "DroppedSample",
     "Episode",
+    "ExecutionMatrix",
     "FrameSampling",
     "ImageSizes",
     "Judgement",
     "LabelledBox",
     "LabelledResponse",
+    "Limits",
     "Lineage",
     "MediaError",
     "MediaOperation",
     "MediaPart",
     "MediaRef",
     "Message",
+    "MinimaxChoice",
     "MmalignError",
     "ModelCallError",
     "NotApplicable",
@@ -126,9 +136,12 @@ __all__ = [
     "Rollout",
     "RolloutConfig",
     "RolloutTool",
+    "RunResult",
     "Sample",
     "SamplesTokens",
     "Sampling",
+    "Sandbox",
+    "SandboxConfig",
     "Span",
     "TextPart",
     "TokenLogprobs",
@@ -160,14 +173,17 @@ __all__ = [
     "load_audio",
     "load_tools",
     "load_video",
+    "minimax_pair",
     "operation",
     "parse_tagged",
     "probe",
     "probe_audio",
     "prompt_messages",
+    "random_pair",
     "reward",
     "roll_out",
     "sentences_of",
+    "test_problem",
     "text_of",
     "tool_pairs",
     "tool_schemas",

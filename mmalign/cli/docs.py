@@ -30,8 +30,10 @@ from mmalign.models.openai import OpenAIModelConfig
 from mmalign.models.protocol import Sampling
 from mmalign.objectives import LOSSES, OBJECTIVES, Objective
 from mmalign.pipeline import EvaluationSection, RunConfig
+from mmalign.pipeline.config import SupervisedConfig
 from mmalign.rewards import REWARDS
 from mmalign.rewards.config import RewardConfig
+from mmalign.sandbox import Limits, SandboxConfig
 from mmalign.selection.table import SELECTION_RULES
 from mmalign.training import LoraSettings, TrainerConfig
 
@@ -65,10 +67,13 @@ _SECTIONS: tuple[tuple[str, str, type[Any]], ...] = (
     ("rollouts", "Rollouts", RolloutConfig),
     ("rollouts.tools", "A tool", ToolConfig),
     ("rewards", "A reward", RewardConfig),
+    ("objective", "Supervised training (`name: sft`)", SupervisedConfig),
     ("trainer", "The trainer", TrainerConfig),
     ("lora", "LoRA", LoraSettings),
     ("evaluation", "The evaluation", EvaluationSection),
     ("evaluation.sampling", "How answers are drawn", Sampling),
+    ("sandbox", "The sandbox", SandboxConfig),
+    ("sandbox.limits", "What one run in it may use", Limits),
 )
 _OTHER_METHODS: tuple[tuple[str, Mapping[str, Method]], ...] = (
     ("Losses that want more than a recipe gives", LOSSES),
@@ -157,7 +162,7 @@ def methods_page() -> str:
         "## Objectives",
         "A recipe names one under `objective`, with its settings beside the name: "
         "`objective: {name: rrpo, beta: 0.1}`. Without a name, or with `sft`, the policy learns "
-        "the samples' own answers.",
+        "the samples' own answers, or with `answers: chosen` the chosen sides of the run's pairs.",
     ]
     parts += [_method(name, entry) for name, entry in OBJECTIVES.items()]
     for title, methods in _OTHER_METHODS:

@@ -14,7 +14,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from mmalign.errors import MediaError, StoreError
+from mmalign.errors import MediaError, SandboxError, StoreError
 
 __all__ = ["add_to"]
 
@@ -50,8 +50,8 @@ def add_to(app: typer.Typer) -> None:
 def doctor(
     as_json: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False,
 ) -> None:
-    """Check versions, decoders, devices and folders; exit 1 when something needed is broken."""
-    findings = [*_packages(), _library(), _device(), _decoding(), _plugins(), _cache()]
+    """Check versions, decoders, devices, folders and the sandbox; exit 1 when one is broken."""
+    findings = [*_packages(), _library(), _device(), _decoding(), _plugins(), _cache(), *_sandbox()]
     if as_json:
         typer.echo(json.dumps([finding._asdict() for finding in findings], indent=2))
     else:
@@ -133,3 +133,19 @@ def _cache() -> Finding:
         return Finding("cache", False, str(error))
     free = shutil.disk_usage(folder).free / 2**30
     return Finding("cache", free > 1, f"{folder}, {free:.1f} GiB free")
+
+
+def _sandbox() -> list[Finding]:
+    """Attack it by every way out that is known."""
+    from mmalign.sandbox import Sandbox
+
+    with Sandbox() as sandbox:
+        try:
+            means = sandbox.describe()
+        except SandboxError as error:
+            return [Finding("sandbox", False, str(error))]
+        found = "; ".join(f"{name}: {value}" for name, value in means.items())
+        return [
+            Finding("sandbox", True, found),
+            *(Finding(f"sandbox: {one.name}", one.holds, one.found) for one in sandbox.self_test()),
+        ]

@@ -10,6 +10,7 @@ from mmalign.config import Config
 from mmalign.errors import ConfigError
 from mmalign.models.protocol import ChatModel
 from mmalign.records import DroppedSample, PreferencePair, Sample
+from mmalign.sandbox import Sandbox
 
 __all__ = ["Context", "draw_seed"]
 
@@ -40,6 +41,8 @@ class Context:
     """Share of the training that is done, where a trainer builds its pairs as it goes."""
     neighbours: Sequence[Sample] = ()
     """Other samples of the trainer's step; none where data is built beforehand."""
+    code_sandbox: Sandbox | None = None
+    """What `sandbox` gives; whoever makes the context closes it."""
 
     @classmethod
     def warnings(cls, records: Sequence[PreferencePair | DroppedSample]) -> Sequence[str]:
@@ -64,6 +67,21 @@ class Context:
                 f"the agent asks for a model in the role {role!r}, the recipe has: {known}. "
                 f"Add models.{role} to the recipe"
             ) from None
+
+    @property
+    def sandbox(self) -> Sandbox:
+        """Where code that a model wrote may run; it starts nothing before its first run.
+
+        Raises:
+            ConfigError: Whoever runs the agent gives it none.
+        """
+        if self.code_sandbox is None:
+            raise ConfigError(
+                "the agent runs code, but its context has no sandbox. `mmalign build` opens the "
+                "one of the recipe's section `sandbox`; code of your own gives "
+                "code_sandbox=Sandbox()"
+            )
+        return self.code_sandbox
 
     def draw_seed(self, draw: str) -> int:
         """A seed of 63 bits that depends on run seed, sample, epoch and the draw's name only."""

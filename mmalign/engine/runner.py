@@ -38,6 +38,7 @@ from mmalign.errors import (
 )
 from mmalign.models.protocol import ChatModel
 from mmalign.records import DroppedSample, PreferencePair, Sample
+from mmalign.sandbox import Sandbox
 
 __all__ = ["run_agent", "run_agent_blocking"]
 
@@ -54,6 +55,7 @@ async def run_agent(
     manifest: Manifest,
     policy: ChatModel,
     models: Mapping[str, ChatModel] | None = None,
+    sandbox: Sandbox | None = None,
     config: Config | None = None,
     epoch: int = 0,
     engine: EngineConfig | None = None,
@@ -75,6 +77,7 @@ async def run_agent(
         manifest: What the run is: agent, settings, data set, seed.
         policy: The model that is to be aligned.
         models: Others, by role.
+        sandbox: For an agent that runs code.
         config: The agent's settings; by default those of its context class.
         epoch: Enters the seeds of the agent's draws.
         engine: Concurrency, retries, limits.
@@ -113,7 +116,11 @@ async def run_agent(
         context=context,
         models=roles,
         prices={role: purse.price(role, model.name) for role, model in roles.items()},
-        settings={"epoch": epoch, **({} if config is None else {"config": config})},
+        settings={
+            "epoch": epoch,
+            "code_sandbox": sandbox,
+            **({} if config is None else {"config": config}),
+        },
         engine=engine,
         committed=store.committed(),
         counts=Counts(num_samples=num_samples, num_before=store.num_committed),

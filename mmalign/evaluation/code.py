@@ -5,7 +5,7 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from pydantic import Field, ValidationError
 
@@ -17,10 +17,8 @@ from mmalign.evaluation.code_text import before_stops, fenced_code, sanitise
 from mmalign.evaluation.parsing import check_profile
 from mmalign.evaluation.predictions import Prediction
 from mmalign.records import Sample, content_id
+from mmalign.sandbox import Sandbox
 from mmalign.sandbox.results import Status
-
-if TYPE_CHECKING:
-    from mmalign.sandbox import Sandbox
 
 __all__ = [
     "CodeProblem",
@@ -121,7 +119,7 @@ def read_verdicts(path: Path) -> list[Verdict]:
 
 
 async def run_programs(
-    sandbox: "Sandbox",
+    sandbox: Sandbox,
     questions: Sequence[Question],
     predictions: Mapping[Key, Prediction],
     path: Path,
@@ -166,18 +164,13 @@ async def run_programs(
     return list((found | again).values())
 
 
-def sandbox_settings(sandbox: "Sandbox") -> dict[str, Any]:
+def sandbox_settings(sandbox: Sandbox) -> dict[str, Any]:
     """What of a sandbox may change a verdict."""
-    config = sandbox.config
-    return {
-        "isolation": config.isolation,
-        "url": config.url,
-        "limits": config.limits.model_dump(mode="json"),
-    }
+    return sandbox.config.model_dump(mode="json", exclude={"num_workers"})
 
 
 async def _run(
-    sandbox: "Sandbox", problem: CodeProblem, program: str, answer: Prediction, *, again: bool
+    sandbox: Sandbox, problem: CodeProblem, program: str, answer: Prediction, *, again: bool
 ) -> Verdict:
     said = {"id": answer.id, "draw": answer.draw, "answer": _hash(answer), "again": again}
     if not program:

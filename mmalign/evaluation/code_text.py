@@ -61,12 +61,12 @@ def sanitise(text: str, entry_points: Sequence[str], *, drop_without_return: boo
     lines = block.split("\n")
     kept: set[int] = set()
     for node, names in zip(statements, bound, strict=True):
-        stays = isinstance(node, ast.Import | ast.ImportFrom) or names & needed
+        stays = isinstance(node, ast.Import | ast.ImportFrom) or bool(names & needed)
         if drop_without_return and isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             stays = stays and any(isinstance(part, ast.Return) for part in ast.walk(node))
         if stays:
             decorators = node.decorator_list if isinstance(node, _DEFINITIONS) else []
-            first = min(part.lineno for part in (node, *decorators))
+            first = min([node.lineno, *(part.lineno for part in decorators)])
             kept.update(range(first - 1, node.end_lineno or first))
     return "\n".join(lines[place] for place in sorted(kept)) or block
 

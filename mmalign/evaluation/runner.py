@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from rich.console import Console
 
@@ -32,9 +32,7 @@ from mmalign.models.ambiguity_judge import JUDGE_SAMPLING
 from mmalign.models.protocol import ChatModel, Sampling
 from mmalign.records import Sample, content_id
 from mmalign.records.atomic import write_text
-
-if TYPE_CHECKING:
-    from mmalign.sandbox import Sandbox
+from mmalign.sandbox import Sandbox
 
 __all__ = ["EvaluationReport", "evaluate"]
 
@@ -131,7 +129,7 @@ async def evaluate(
     num_samples: int = 1,
     k: Sequence[int] = (1,),
     answer_seed: int = 0,
-    sandbox: "Sandbox | None" = None,
+    sandbox: Sandbox | None = None,
 ) -> EvaluationReport:
     """Answer every question, once and greedily unless said otherwise, and score the answers.
 
@@ -241,7 +239,7 @@ class _Arm:
         return await self.asker.all(self.questions, _answer_of(model, sampling, seed), file)
 
     async def scored_by_running(
-        self, sandbox: "Sandbox", predictions: Mapping[Key, Prediction], k: Sequence[int]
+        self, sandbox: Sandbox, predictions: Mapping[Key, Prediction], k: Sequence[int]
     ) -> Scores:
         """Scores of what becomes of the programs in the answers."""
         verdicts = await run_programs(
@@ -319,7 +317,7 @@ def _settings(
     sampling: Sampling,
     items: Sequence[Sample],
     num_samples: int,
-    sandbox: "Sandbox | None",
+    sandbox: Sandbox | None,
 ) -> dict[str, Any]:
     """How the answers came about; two evaluations that differ in it are not compared."""
     names = {

@@ -4,6 +4,7 @@ from mmalign.config import Config, import_plugin, validate
 from mmalign.engine import AgentGraph, config_class
 from mmalign.errors import ConfigError
 from mmalign.pipeline.config import Plugin, RunConfig
+from mmalign.sandbox import Sandbox
 from mmalign.training.online import OnlineAgent
 
 __all__ = ["agent_settings", "load_agent", "online_agent"]
@@ -30,4 +31,5 @@ def online_agent(config: RunConfig) -> OnlineAgent:
         raise ConfigError("trainer.online: true wants an agent that builds pairs; name one")
     graph = load_agent(config.agent)
     settings = agent_settings(graph, config.agent)
-    return OnlineAgent(graph, settings, config.agent.path, config.seed)
+    sandbox = Sandbox(config.sandbox)  # starts nothing until an agent runs code
+    return OnlineAgent(graph, settings, config.agent.path, config.seed, sandbox)

@@ -17,6 +17,7 @@ from mmalign.media import FrameSampling
 from mmalign.models.load import ModelConfig
 from mmalign.models.protocol import Sampling
 from mmalign.rewards.config import RewardConfig
+from mmalign.sandbox import SandboxConfig
 from mmalign.training.config import LoraSettings, TrainerConfig
 
 __all__ = [
@@ -94,6 +95,8 @@ class RunConfig(Config):
     """How the agent is run."""
     budget: BudgetConfig = BudgetConfig()
     """What the agent may spend."""
+    sandbox: SandboxConfig = SandboxConfig()
+    """Where code that a model wrote is run, by an agent or by the evaluation."""
     objective: dict[str, Any] = {}
     """`name` and the objective's settings; empty or `sft` is supervised training."""
     rollouts: RolloutConfig | None = None

@@ -29,6 +29,7 @@ from mmalign.pipeline.config import RunConfig, call_reader
 from mmalign.records import Sample
 from mmalign.records.atomic import write_text
 from mmalign.report.comparing import comparison_problem
+from mmalign.sandbox import Sandbox
 
 __all__ = ["arm_scores", "compare_arms", "evaluate_arm"]
 
@@ -148,11 +149,7 @@ async def _evaluate(
     section = config.evaluation
     assert section is not None
     judge = None if section.judge is None else load_model(section.judge, config.media)
-    sandbox = None
-    if section.metric in RUNS:
-        from mmalign.sandbox import Sandbox
-
-        sandbox = Sandbox(config.sandbox)
+    sandbox = Sandbox(config.sandbox) if section.metric in RUNS else None
     try:
         return await evaluate(
             model,

@@ -43,7 +43,7 @@ from mmalign.pipeline.stages import (
 from mmalign.records import content_id
 from mmalign.records.atomic import write_text
 
-__all__ = ["ProofConfig", "prove", "write_page"]
+__all__ = ["ProofConfig", "prove", "versions", "write_page"]
 
 _PACKAGES = ("mmalign", "torch", "transformers", "peft", "langgraph")
 
@@ -218,7 +218,7 @@ def _write(
     arms["base"] = base.model_copy(update={"values": base.values * len(config.seeds)})
     proof = Proof(
         command=config.target,
-        versions={"python": platform.python_version(), **{n: version(n) for n in _PACKAGES}},
+        versions=versions(),
         seeds=config.seeds,
         metric=metric,
         arms=arms,
@@ -264,6 +264,11 @@ def _pair_counts(
             ]
             counts = [len(file.read_text(encoding="utf-8").splitlines()) for file in files]
             yield f"{name}: pairs of the seeds: {counts}"
+
+
+def versions() -> dict[str, str]:
+    """Of Python and of what decides the numbers."""
+    return {"python": platform.python_version(), **{name: version(name) for name in _PACKAGES}}
 
 
 def write_page(docs: Path) -> None:

@@ -34,6 +34,7 @@ from mmalign.records.jsonl import read_jsonl
 from mmalign.records.spans import phrase_ids_of
 from mmalign.report import write_report
 from mmalign.report.pair import PairTokens
+from mmalign.sandbox import Sandbox
 from mmalign.training.plan import percentiles, plan_table
 from mmalign.training.run import plan_training, train
 
@@ -129,6 +130,7 @@ async def _build(
     store: RunStore,
     console: Console,
 ) -> None:
+    sandbox = Sandbox(config.sandbox)  # starts nothing until an agent runs code
     try:
         await run_agent(
             graph,
@@ -137,6 +139,7 @@ async def _build(
             manifest=manifest,
             policy=models["policy"],
             models={role: model for role, model in models.items() if role != "policy"},
+            sandbox=sandbox,
             config=settings,
             engine=config.engine,
             budget=config.budget,
@@ -144,6 +147,7 @@ async def _build(
             console=console,
         )
     finally:
+        sandbox.close()
         for model in models.values():
             await model.close()
 
@@ -157,19 +161,24 @@ def train_policy(config: RunConfig, console: Console) -> Path:
     if config.trainer is None:
         raise ConfigError("the recipe has no trainer, so there is nothing to train")
     objective = _objective(config)
-    return train(
-        policy_path(config),
-        _records(config, objective),
-        config.output_dir / "train",
-        objective=objective,
-        trainer=config.trainer,
-        lora=config.lora,
-        media=config.media,
-        cache=default_cache(),
-        console=console,
-        agent=online_agent(config) if config.trainer.online else None,
-        rollouts=rollout_task(config),
-    )
+    agent = online_agent(config) if config.trainer.online else None
+    try:
+        return train(
+            policy_path(config),
+            _records(config, objective),
+            config.output_dir / "train",
+            objective=objective,
+            trainer=config.trainer,
+            lora=config.lora,
+            media=config.media,
+            cache=default_cache(),
+            console=console,
+            agent=agent,
+            rollouts=rollout_task(config),
+        )
+    finally:
+        if agent is not None and agent.sandbox is not None:
+            agent.sandbox.close()
 
 
 def plan_policy(config: RunConfig, console: Console) -> dict[str, Any]:

@@ -26,6 +26,7 @@ from mmalign.pipeline.config import RunConfig, read_recipe
 from mmalign.pipeline.graph import RunContext, pipeline_graph
 from mmalign.pipeline.stages import claim_folder, read_samples
 from mmalign.records import Sample
+from mmalign.sandbox import Sandbox
 
 __all__ = ["AgentInput", "AgentState", "StagesState", "agent_graph", "run_graph"]
 
@@ -64,6 +65,7 @@ async def agent_graph() -> CompiledStateGraph[AgentState, None, AgentInput, Agen
     recipe, agent = await asyncio.to_thread(_open)  # the tools refuse to wait for files
     assert recipe.agent is not None
     settings = agent_settings(agent, recipe.agent)
+    sandbox = Sandbox(recipe.sandbox)  # starts nothing until an agent runs code
 
     async def read_sample(state: AgentState) -> AgentState:
         """The sample that was given, or that has this number."""
@@ -79,6 +81,7 @@ async def agent_graph() -> CompiledStateGraph[AgentState, None, AgentInput, Agen
         context = context_class(agent)(
             policy=models["policy"],
             models={role: model for role, model in models.items() if role != "policy"},
+            code_sandbox=sandbox,
             config=settings,
             sample_id=sample.id,
             seed=recipe.seed,

@@ -6,16 +6,19 @@ import os
 import selectors
 import socket
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
+from mmalign.sandbox.cgroup import Cgroup
 from mmalign.sandbox.config import Limits
 from mmalign.sandbox.limits import WATCH_S, kernel_limits
 from mmalign.sandbox.output import BoundedOutput
 from mmalign.sandbox.pool import Pool
 from mmalign.sandbox.process import Worker, memory_file
-from mmalign.sandbox.usage import Usage, measure
+from mmalign.sandbox.role_code import role_code
+from mmalign.sandbox.usage import Usage, descendants, measure
 
 __all__ = ["Attempt", "Ending", "Job", "attempt"]
 
@@ -32,8 +35,11 @@ class Job:
 
     role: str
     values: dict[str, Any]
-    """The role's own; see `roles`."""
+    """The role's own; see `roles`. Plain types: what goes through JSON unchanged."""
     stdin: str = ""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "values", json.loads(json.dumps(self.values)))  # numpy.str_ ...
 
 
 @dataclass
@@ -45,7 +51,6 @@ class Ending:
     exit_code: int | None = None
     """None: it was never told, the machine's fault. 128 + n: killed by signal n."""
     cpu_s: float = 0.0
-    init: int | None = None
     usage: Usage = field(default_factory=Usage)
     """As it was last seen."""
 
@@ -55,6 +60,8 @@ class Attempt:
     """What happened."""
 
     endings: list[Ending]
+    out_of_memory: bool = False
+    """Whether the kernel ended a process because the cgroup's memory was used up."""
     taken: bool = False
     """Whether every worker had begun; if not, the machine is at fault."""
     stopped: str = ""
@@ -84,17 +91,33 @@ def attempt(pool: Pool, jobs: Sequence[Job], limits: Limits) -> Attempt:
             for _ in jobs
         ]
         result = Attempt(endings)
-        rlimits = kernel_limits(limits, counts_processes=pool.open().counts_processes)
-        result.taken = _begin(workers, jobs, rlimits, theirs)
+        means = pool.open()
+        groups = [] if means.cgroup is None else [Cgroup(means.cgroup) for _ in jobs]
+        for group in groups:
+            stack.callback(group.remove)
+        rlimits = kernel_limits(limits, counts_processes=means.counts_processes)
+        result.taken = _begin(workers, jobs, rlimits, theirs, partial(_enclose, groups, limits))
         if not result.taken:
             result.complaint = " ".join(worker.complaint() for worker in workers)
             return result
         _Watch(workers, verdict_fd, limits, result).run()
+        result.out_of_memory = any(group.killed_for_memory() for group in groups)
         return result
 
 
+def _enclose(groups: Sequence[Cgroup], limits: Limits, number: int, root: int) -> None:
+    """Put a worker that waits for its job into its cgroup, if there are any."""
+    if groups:
+        members = list(descendants(root))
+        groups[number].limit(limits.memory_bytes, limits.num_processes + len(members), members)
+
+
 def _begin(
-    workers: Sequence[Worker], jobs: Sequence[Job], rlimits: dict[str, int], verdict: int
+    workers: Sequence[Worker],
+    jobs: Sequence[Job],
+    rlimits: dict[str, int],
+    verdict: int,
+    enclose: Callable[[int, int], None],
 ) -> bool:
     peers = socket.socketpair() if len(jobs) == 2 else ()
     held = [verdict, *(peer.detach() for peer in peers)]
@@ -106,8 +129,12 @@ def _begin(
             if job.stdin:
                 channels["stdin"] = memory_file(job.stdin.encode("utf-8", "surrogatepass"))
                 held.append(channels["stdin"])
-            values = {"role": job.role, "limits": rlimits, **job.values}
-            if not (worker.wait_ready() and worker.give(values, channels)):
+            values = {"modules": role_code(job.role), "limits": rlimits, **job.values}
+            if not worker.wait_ready():
+                return False
+            assert worker.root is not None
+            enclose(number, worker.root)
+            if not worker.give(values, channels):
                 return False
         return True
     finally:
@@ -180,9 +207,9 @@ class _Watch:
 
     def _report_reader(self, worker: Worker, ending: Ending) -> Any:
         def read(data: bytes) -> None:
-            *lines, self.reports[worker.report_fd] = (
-                self.reports[worker.report_fd] + data
-            ).split(b"\n")
+            *lines, self.reports[worker.report_fd] = (self.reports[worker.report_fd] + data).split(
+                b"\n"
+            )
             for line in lines:
                 for name, value in json.loads(line).items():
                     setattr(ending, name, value)
@@ -191,15 +218,14 @@ class _Watch:
 
     def _look(self) -> None:
         """End what a limit of single processes cannot see."""
-        for ending in self.result.endings:
-            if ending.init is None:
-                continue
-            ending.usage = usage = measure(ending.init)
+        for worker, ending in zip(self.workers, self.result.endings, strict=True):
+            assert worker.root is not None
+            ending.usage = usage = measure(worker.root)
             if usage.cpu_s > self.limits.cpu_s:
                 self.result.stopped = "cpu"
-            elif usage.num_threads > self.limits.num_processes + 1:
+            elif usage.num_threads > self.limits.num_processes + 2:
                 self.result.stopped = "processes"
             elif usage.memory_bytes > self.limits.memory_bytes:
-                exact = measure(ending.init, shared_once=True)
+                exact = measure(worker.root, shared_once=True)
                 if exact.memory_bytes > self.limits.memory_bytes:
                     self.result.stopped = "memory"

@@ -17,10 +17,11 @@ from mmalign.sandbox.bubblewrap import (
     bubblewrap_launch,
     find_bubblewraps,
 )
+from mmalign.sandbox.cgroup import find_cgroup
 from mmalign.sandbox.config import SandboxConfig
 from mmalign.sandbox.gvisor import gvisor_launch
-from mmalign.sandbox.process import Launch, Spawner
 from mmalign.sandbox.limits import WATCH_S
+from mmalign.sandbox.process import Launch, Spawner
 from mmalign.sandbox.runtime import Runtime, find_runtime, readable_by_all
 from mmalign.sandbox.seccomp import compile_filter
 
@@ -46,6 +47,8 @@ class Opened(NamedTuple):
     """What makes the isolation and holds each limit."""
     counts_processes: bool
     """Whether RLIMIT_NPROC counts the processes of one sandbox alone."""
+    cgroup: Path | None
+    """Where groups for sandboxes may be made."""
 
 
 def open_level(config: SandboxConfig) -> Opened:
@@ -63,24 +66,25 @@ def open_level(config: SandboxConfig) -> Opened:
                 "sandbox.isolation is gvisor and there is no runsc on PATH. Install gVisor "
                 "(https://gvisor.dev/docs/user_guide/install) or set isolation: namespaces"
             )
-        return _first([Path(executable)], gvisor_launch, config, "Run `runsc do true` by hand")
-    return _first(find_bubblewraps(), bubblewrap_launch, config, NAMESPACE_HELP)
+        alone: tuple[dict[str, Any], dict[Path, str]] = {"user": None, "exposed": {}}, {}
+        help_text = "Try `runsc do true` by hand, or set isolation: namespaces"
+        return _first([Path(executable)], gvisor_launch, lambda _: alone, config, help_text)
+    return _first(find_bubblewraps(), bubblewrap_launch, _plan, config, NAMESPACE_HELP)
 
 
 def _first(
     executables: list[Path],
     make: Callable[[Path, Runtime, dict[Path, str], int], Launch],
+    plan_for: Callable[[Iterable[Path]], tuple[dict[str, Any], dict[Path, str]]],
     config: SandboxConfig,
     help_text: str,
 ) -> Opened:
     runtime = find_runtime(config.packages)
     found = []
     for executable in executables:
-        plan, places = _plan((*runtime.binds.values(), executable))
+        plan, places = plan_for((*runtime.binds.values(), executable))
 
-        def launch(
-            size: int, program: Path = executable, at: dict[Path, str] = places
-        ) -> Launch:
+        def launch(size: int, program: Path = executable, at: dict[Path, str] = places) -> Launch:
             return make(program, runtime, at, size)
 
         spawner = Spawner(plan)
@@ -90,8 +94,10 @@ def _first(
         worker.kill()
         worker.close()
         if ready:
-            counts = _kernel() >= (5, 14)
-            return Opened(spawner, launch, _means(executable, counts), counts)
+            counts = config.isolation == "namespaces" and _kernel() >= (5, 14)
+            cgroup = find_cgroup()
+            means = _means(executable, counts, cgroup)
+            return Opened(spawner, launch, means, counts, cgroup)
         spawner.close()
         found.append(f"{executable}: {complaint or 'it ended without a word'}")
     raise SandboxError(
@@ -147,13 +153,16 @@ def _open_process(config: SandboxConfig) -> Opened:
         argv = [sys.executable, *PYTHON_FLAGS, worker, "{control}", packages]
         return Launch(argv, env, folder, {}, Path(folder))
 
-    means = {"program": "a plain process", "processes": "nothing", "seccomp": "absent"}
-    return Opened(Spawner({"user": None, "exposed": {}}), launch, means, counts_processes=False)
+    cgroup = find_cgroup()
+    means = _means(Path(sys.executable), False, cgroup) | {"user": "the own", "seccomp": "absent"}
+    return Opened(Spawner({"user": None, "exposed": {}}), launch, means, False, cgroup)
 
 
-def _means(executable: Path, counts_processes: bool) -> dict[str, str]:
+def _means(executable: Path, counts_processes: bool, cgroup: Path | None) -> dict[str, str]:
     """Which of several means is there on this machine."""
     watched = f"a look at all of them every {WATCH_S} s"
+    if cgroup is not None:
+        watched += f"; cgroup v2 in {cgroup}"
     return {
         "program": str(executable),
         "user": "nobody" if os.geteuid() == 0 and _root_of_the_machine() else "the own",

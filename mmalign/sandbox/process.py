@@ -3,6 +3,7 @@
 import contextlib
 import fcntl
 import json
+import marshal
 import os
 import select
 import shutil
@@ -50,7 +51,7 @@ class Spawner:
         self._socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         path = str(Path(__file__).with_name("spawner.py"))
         with theirs:
-            self._process = subprocess.Popen(
+            self._process = subprocess.Popen(  # noqa: S603  # this interpreter, a file of ours
                 [sys.executable, "-sSPB", path, str(theirs.fileno()), json.dumps(plan)],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
@@ -143,16 +144,24 @@ class Worker:
         self._control = control
         self._work_folder = work_folder
         self.stdout_fd, self.stderr_fd, self.report_fd = pipes
+        self.root: int | None = None
+        """The process from which all of it descends, once it is ready."""
 
     def wait_ready(self) -> bool:
         """Whether the interpreter runs and waits for its job."""
-        return self._heard(b"ready")
+        if not self._heard(b"ready"):
+            return False
+        said, _, more = os.read(self.report_fd, 4096).partition(b"\n")
+        if more:
+            return False  # it has ended meanwhile
+        self.root = json.loads(said)["root"]
+        return True
 
     def give(self, job: Mapping[str, Any], channels: Mapping[str, int]) -> bool:
         """Hand over its job and the descriptors of its role; whether it was taken."""
-        file = memory_file(json.dumps(job).encode())
+        file = memory_file(marshal.dumps(dict(job)))  # the worker reads it without an import
         try:
-            names = json.dumps(["job", *channels]).encode()
+            names = " ".join(["job", *channels]).encode()
             socket.send_fds(self._control, [names], [file, *channels.values()])
         except OSError:
             return False

@@ -6,6 +6,7 @@ from pydantic import Field
 
 from mmalign.config import Config
 from mmalign.sandbox.config import Isolation
+from mmalign.sandbox.output import BoundedOutput
 
 __all__ = ["RunResult", "Status", "cut_middle"]
 
@@ -44,8 +45,6 @@ class RunResult(Config):
 
 def cut_middle(data: bytes, limit: int) -> str:
     """At most `limit` bytes as text: both ends, and how much is missing between them."""
-    if len(data) <= limit:
-        return data.decode("utf-8", "replace")
-    half = limit // 2
-    ends = data[:half].decode("utf-8", "replace"), data[-half:].decode("utf-8", "replace")
-    return f"{ends[0]}\n... {len(data) - 2 * half} bytes cut ...\n{ends[1]}"
+    output = BoundedOutput(limit)
+    output.add(data)
+    return output.text()

@@ -11,10 +11,9 @@ from pathlib import Path
 
 from mmalign.errors import ConfigError
 
-__all__ = ["PACKAGES", "ROLES", "WORKER", "Runtime", "find_runtime", "readable_by_all"]
+__all__ = ["PACKAGES", "WORKER", "Runtime", "find_runtime", "readable_by_all"]
 
 WORKER = "/mmalign/worker.py"
-ROLES = "/mmalign/roles"
 PACKAGES = "/packages"
 
 
@@ -56,7 +55,7 @@ def find_runtime(packages: Iterable[str]) -> Runtime:
         if folder.is_dir() and folder.is_relative_to(library)
     ]
     here = Path(__file__).resolve().parent
-    binds[WORKER], binds[ROLES] = here / "worker.py", here / "roles"
+    binds[WORKER] = here / "worker.py"
     for package in packages:
         binds |= {f"{PACKAGES}/{path.name}": path for path in _package_paths(package)}
     return Runtime(interpreter, binds, links, tuple(masked))

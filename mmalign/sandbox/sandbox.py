@@ -7,13 +7,15 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from types import TracebackType
-from typing import Self
+from typing import Literal, Self
 
 from mmalign.sandbox.attempt import Attempt, Job, attempt
 from mmalign.sandbox.config import Isolation, Limits, SandboxConfig
 from mmalign.sandbox.levels import open_level
 from mmalign.sandbox.pool import Pool
+from mmalign.sandbox.remote import RemoteServer
 from mmalign.sandbox.results import RunResult
+from mmalign.sandbox.selftest import ProbeResult, require_self_test, self_test
 from mmalign.sandbox.verdict import read_result
 
 __all__ = ["Sandbox"]
@@ -30,13 +32,16 @@ class Sandbox:
         with Sandbox() as sandbox:
             result = sandbox.run("print(6 * 7)")
 
-    Thread-safe; nothing is started before the first run. Threads beyond `num_workers` wait.
+    Thread-safe; nothing is started before the first run. Threads beyond `num_workers` wait. Before
+    a process scores anything it attacks its sandbox, which takes half a second; one that does not
+    hold is refused. With a `url` the runs go to that server, see `remote`.
     """
 
     def __init__(self, config: SandboxConfig | None = None) -> None:
         self.config = config or SandboxConfig()
         num_workers = self.config.num_workers or os.cpu_count() or 1
         self._slots = _Slots(num_workers)
+        self._server = RemoteServer(self.config.url) if self.config.url else None
         self._pool = Pool(
             lambda: open_level(self.config),
             num_spare=2 * num_workers,
@@ -47,21 +52,26 @@ class Sandbox:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         self.close()
 
     def close(self) -> None:
-        """Kill what runs; no process and no file remains."""
+        """Kill what runs; no process and no file remains. A run under way raises SandboxError."""
         self._pool.close()
 
     @property
-    def level(self) -> Isolation:
+    def level(self) -> Isolation | Literal["remote"]:
         """What holds around each run.
 
         Raises:
             SandboxError: The demanded level does not hold here.
         """
+        if self._server is not None:
+            return "remote"
         self._pool.open()
         return self.config.isolation
 
@@ -71,7 +81,17 @@ class Sandbox:
         Raises:
             SandboxError: The demanded level does not hold here.
         """
+        if self._server is not None:
+            return {"isolation": "remote", "program": self._server.url}
         return {"isolation": self.level, **self._pool.open().means}
+
+    def self_test(self) -> list[ProbeResult]:
+        """What a small attack of every known class comes to here, and whether limits bite.
+
+        Raises:
+            SandboxError: The demanded level does not hold here.
+        """
+        return self_test(_Unguarded(self), self.config.isolation)
 
     def run(self, program: str, *, stdin: str = "", limits: Limits | None = None) -> RunResult:
         """Run a plain program.
@@ -112,6 +132,18 @@ class Sandbox:
         Raises:
             SandboxError: The demanded level does not hold here; nothing was run.
         """
+        self._require_self_test()
+        return self._check(candidate, tests, entry_point, setup=setup, limits=limits)
+
+    def _check(
+        self,
+        candidate: str,
+        tests: str,
+        entry_point: str | Sequence[str],
+        *,
+        setup: str = "",
+        limits: Limits | None = None,
+    ) -> RunResult:
         nonce = secrets.token_hex(16)
         names = [entry_point] if isinstance(entry_point, str) else list(entry_point)
         judge = {"nonce": nonce, "setup": setup, "tests": tests, "entry_points": names}
@@ -129,28 +161,48 @@ class Sandbox:
         Raises:
             SandboxError: The demanded level does not hold here; nothing was run.
         """
+        self._require_self_test()
         nonce = secrets.token_hex(16)
         job = Job("suite", {"nonce": nonce, "program": program, "tests": tests})
         return self._result([job], nonce, limits).model_copy(update={"in_process": True})
+
+    def _require_self_test(self) -> None:
+        if self._server is None:
+            program = self._pool.open().means["program"]
+            require_self_test(_Unguarded(self), self.config.isolation, program)
 
     def _result(self, jobs: Sequence[Job], nonce: str, limits: Limits | None) -> RunResult:
         limits = limits or self.config.limits
         num_attempts = 0
         for pause in (*BACKOFF_S, None):
             with self._slots.taken(1):
-                done = attempt(self._pool, jobs, limits)
-            result = read_result(done, nonce, limits)
+                result, overloaded = self._attempt(jobs, nonce, limits)
             num_attempts += 1
             if result.status != "infra_error" or pause is None:
                 break
             time.sleep(pause)
-        if result.status == "timeout" and _overloaded(done, limits):
+        if result.status == "timeout" and overloaded:
             num_attempts += 1
             with self._slots.taken(self._slots.number):
-                result = read_result(attempt(self._pool, jobs, limits), nonce, limits)
-        return result.model_copy(
-            update={"num_attempts": num_attempts, "isolation": self.config.isolation}
-        )
+                result, _ = self._attempt(jobs, nonce, limits)
+        return result.model_copy(update={"num_attempts": num_attempts})
+
+    def _attempt(self, jobs: Sequence[Job], nonce: str, limits: Limits) -> tuple[RunResult, bool]:
+        """What became of it, and whether it ran out of time because others had the cores."""
+        if self._server is not None:
+            return self._server.attempt(jobs, nonce, limits), False
+        done = attempt(self._pool, jobs, limits)
+        result = read_result(done, nonce, limits)
+        holding = {"isolation": self.config.isolation}
+        return result.model_copy(update=holding), _overloaded(done, limits)
+
+
+class _Unguarded:
+    """A sandbox as its self-test sees it: without the call of the self-test."""
+
+    def __init__(self, sandbox: Sandbox) -> None:
+        self.run = sandbox.run
+        self.check = sandbox._check
 
 
 def _overloaded(done: Attempt, limits: Limits) -> bool:

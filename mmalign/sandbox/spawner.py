@@ -8,10 +8,11 @@ to its host closes or its parent is gone.
 
 The host sends one packet for each sandbox, `{"id", "argv", "env", "cwd", "names"}` with as many
 descriptors as names: stdin, stdout, stderr, report, and others that `argv` names in braces. The
-report pipe gets `{"init": pid}` and, when nothing of the sandbox is left, `{"exit_code", "cpu_s"}`.
+report pipe gets `{"root": pid}` and, when nothing of the sandbox is left, `{"exit_code", "cpu_s"}`.
 `{"kill": id}` kills all of one sandbox, `{"end": true}` ends the spawner.
 """
 
+import contextlib
 import ctypes
 import json
 import os
@@ -94,10 +95,8 @@ class Child:
 
     def report(self, **what: Any) -> None:
         """Tell the host, if it still listens."""
-        try:
+        with contextlib.suppress(BrokenPipeError):
             os.write(self.report_fd, json.dumps(what).encode() + b"\n")
-        except BrokenPipeError:
-            pass
 
     def kill(self) -> None:
         """Kill all of it; where there is no PID namespace, the process group."""
@@ -145,7 +144,7 @@ class Spawner:
         report_fd = fds.pop("report")
         info_fd, fds["info"] = os.pipe()
         os.set_blocking(info_fd, False)
-        standard = {name: fds.pop(name) for name in ("stdin", "stdout", "stderr")}
+        stdin, stdout, stderr = (fds.pop(name) for name in ("stdin", "stdout", "stderr"))
         argv = [_filled(argument, fds) for argument in message["argv"]]
         try:
             process = subprocess.Popen(  # noqa: S603  # what the host asks for
@@ -154,18 +153,21 @@ class Spawner:
                 cwd=message["cwd"],
                 pass_fds=list(fds.values()),
                 start_new_session=True,
-                **standard,
+                stdin=stdin,
+                stdout=stdout,
+                stderr=stderr,
             )
         except OSError as error:
-            os.write(standard["stderr"], f"{argv[0]}: {error}\n".encode())
+            os.write(stderr, f"{argv[0]}: {error}\n".encode())
             os.close(report_fd)
             os.close(info_fd)
             return
         finally:
-            for fd in (*fds.values(), *standard.values()):
+            for fd in (*fds.values(), stdin, stdout, stderr):
                 os.close(fd)
         child = Child(message["id"], process, report_fd, info_fd, os.pidfd_open(process.pid))
         self.children[child.id] = child
+        child.report(root=process.pid)
         self.selector.register(info_fd, selectors.EVENT_READ, lambda: self._info(child))
         self.selector.register(child.process_fd, selectors.EVENT_READ, lambda: self._exited(child))
 
@@ -186,7 +188,6 @@ class Spawner:
                 pass
             else:
                 child.init = int(found[1])
-                child.report(init=child.init)
         if not data:  # closed any sooner, bubblewrap would die of a broken pipe
             self._forget(child.info_fd)
             child.info_fd = None
@@ -238,8 +239,8 @@ class Spawner:
 
 def _filled(argument: str, fds: dict[str, int]) -> str:
     """`{control}` becomes the number that the descriptor has here."""
-    if argument[:1] == "{" and argument[-1:] == "}":
-        return str(fds[argument[1:-1]])
+    for name, fd in fds.items():
+        argument = argument.replace("{" + name + "}", str(fd))
     return argument
 
 

@@ -1,10 +1,12 @@
-"""What a tree of processes has used until now, read from /proc."""
+"""Which processes descend from one, and what they have used until now, read from /proc."""
 
+import contextlib
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["Usage", "measure"]
+__all__ = ["Usage", "descendants", "measure"]
 
 TICKS_HZ = os.sysconf("SC_CLK_TCK")
 PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
@@ -31,9 +33,8 @@ def measure(root: int, *, shared_once: bool = False) -> Usage:
         shared_once: Count a shared page once; takes longer.
     """
     usage = Usage()
-    waiting = [root]
-    while waiting:
-        process = Path("/proc", str(waiting.pop()))
+    for number in descendants(root):
+        process = Path("/proc", str(number))
         try:
             fields = (process / "stat").read_text(errors="replace").rpartition(")")[2].split()
             usage.cpu_s += sum(map(int, fields[11:15])) / TICKS_HZ
@@ -41,11 +42,21 @@ def measure(root: int, *, shared_once: bool = False) -> Usage:
             resident = int(fields[21]) * PAGE_BYTES
             usage.memory_bytes += _proportional(process, resident) if shared_once else resident
             for task in (process / "task").iterdir():
-                waiting += map(int, (task / "children").read_text().split())
                 usage.waited_s += int((task / "schedstat").read_text().split()[1]) / 1e9
         except (OSError, IndexError):
             continue
     return usage
+
+
+def descendants(root: int) -> Iterator[int]:
+    """A process and, as far as they can be seen, its children and theirs."""
+    waiting = [root]
+    while waiting:
+        number = waiting.pop()
+        yield number
+        with contextlib.suppress(OSError):
+            for task in Path("/proc", str(number), "task").iterdir():
+                waiting += map(int, (task / "children").read_text().split())
 
 
 def _proportional(process: Path, resident: int) -> int:

@@ -8,7 +8,7 @@ from mmalign.sandbox.attempt import Attempt, Ending
 from mmalign.sandbox.config import Limits
 from mmalign.sandbox.results import RunResult, Status
 
-__all__ = ["read_result"]
+__all__ = ["read_result", "read_verdict"]
 
 STOPPED: dict[str, tuple[Status, str]] = {
     "wall": ("timeout", "it ran longer than limits.wall_s"),
@@ -39,9 +39,11 @@ def read_result(done: Attempt, nonce: str, limits: Limits) -> RunResult:
     if any(ending.exit_code is None for ending in done.endings):
         why = "the end of a sandbox was never reported"
         return RunResult(status="infra_error", message=why, **texts)
-    said = _verdict(done.verdict, nonce)
+    said = read_verdict(done.verdict, nonce)
     if said is not None and said["status"] == "pass":
         return RunResult(**said, **texts)
+    if done.out_of_memory:
+        return RunResult(status="oom", message=STOPPED["memory"][1], **texts)
     for ending in done.endings:
         limit = _limit_reached(ending, limits)
         if limit is not None:
@@ -52,7 +54,7 @@ def read_result(done: Attempt, nonce: str, limits: Limits) -> RunResult:
     return RunResult(status="no_verdict", message=_end(done.endings[0]), **texts)
 
 
-def _verdict(data: bytes, nonce: str) -> dict[str, Any] | None:
+def read_verdict(data: bytes, nonce: str) -> dict[str, Any] | None:
     """The one line on the private channel, if it is whole and of this run."""
     lines = data.split(b"\n")
     if len(lines) != 2 or lines[1]:
@@ -79,7 +81,7 @@ def _verdict(data: bytes, nonce: str) -> dict[str, Any] | None:
 def _limit_reached(ending: Ending, limits: Limits) -> tuple[Status, str] | None:
     """What the kernel ended it for, as far as the kernel says so."""
     killed = ending.exit_code in (128 + signal.SIGKILL, -signal.SIGKILL)
-    if killed and ending.cpu_s >= limits.cpu_s:
+    if killed and ending.cpu_s >= 0.9 * limits.cpu_s:  # the kernel counts it by ticks
         return STOPPED["cpu"]
     last_line = ending.stderr.text().rstrip().rpartition("\n")[2]
     if ending.exit_code and last_line.startswith(("MemoryError", "numpy._core._exceptions._Array")):

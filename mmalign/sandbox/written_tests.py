@@ -39,9 +39,12 @@ def test_problem(source: str, entry_point: str) -> TestProblem | None:
         entry_point: Name of the function; a test that defines it itself does not test it.
     """
     try:
-        tree = ast.parse(source)
-    except (SyntaxError, ValueError, MemoryError, RecursionError):
+        return _problem(ast.parse(source), entry_point)
+    except (SyntaxError, ValueError, MemoryError, RecursionError):  # the last: of endless sums
         return "syntax_error"
+
+
+def _problem(tree: ast.Module, entry_point: str) -> TestProblem | None:
     reach = _Reach(tree, entry_point)
     live = [statement for statement in reach.live(tree.body) if not statement.swallowed]
     asserts = [statement for statement in live if isinstance(statement.node, ast.Assert)]
@@ -61,7 +64,9 @@ class _Reach:
         self._values: set[str] = set()
         self._called: set[str] = set()
         self._nodes = list(ast.walk(tree))
-        self._defined = {node.name: node for node in self._nodes if _is_function(node)}
+        self._defined = {
+            node.name: node for node in self._nodes if isinstance(node, ast.FunctionDef)
+        }
         mentioned = {node.id for node in self._nodes if isinstance(node, ast.Name)}
         for name, function in self._defined.items():
             if name not in mentioned and name.startswith(("test", "check")):
@@ -234,10 +239,6 @@ def _names_assertion(expression: ast.expr) -> bool:
     return any(
         isinstance(node, ast.Name) and node.id in _CATCHES_ASSERT for node in ast.walk(expression)
     )
-
-
-def _is_function(node: ast.AST) -> bool:
-    return isinstance(node, ast.FunctionDef)
 
 
 def _truth(expression: ast.expr) -> bool | None:

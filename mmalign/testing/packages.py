@@ -1,9 +1,13 @@
-"""Packages that only some tests need: real models, real clips, other libraries."""
+"""Packages that only some tests need: real models, real clips, other libraries.
+
+`python -m mmalign.testing.packages PATH` puts a link to SmolLM2-135M-Instruct there.
+"""
 
 import importlib.metadata
 import importlib.util
 import os
 import shutil
+import sys
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -76,3 +80,10 @@ def _is_there(name: str) -> bool:
     except importlib.metadata.PackageNotFoundError:
         return importlib.util.find_spec(name.replace("-", "_")) is not None
     return True
+
+
+if __name__ == "__main__":
+    link = Path(sys.argv[1])
+    link.parent.mkdir(parents=True, exist_ok=True)
+    link.unlink(missing_ok=True)
+    link.symlink_to(smollm2_folder())

@@ -102,9 +102,7 @@ class GroupTrainer(RolloutTrainer):
         flat = [reward for group in known for reward in group]
         found = group_advantages(
             torch.tensor(flat, dtype=torch.float64),
-            torch.arange(len(groups)).repeat_interleave(
-                torch.tensor(sizes, dtype=torch.long)
-            ),
+            torch.arange(len(groups)).repeat_interleave(torch.tensor(sizes, dtype=torch.long)),
             scale=self.settings.advantage_scale,
             std_eps=self.settings.std_eps,
         )

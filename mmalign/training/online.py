@@ -21,6 +21,7 @@ from mmalign.engine.agent import AgentRecord
 from mmalign.errors import ConfigError, FailedRatioError
 from mmalign.models.protocol import ChatModel
 from mmalign.records import DroppedSample, PreferencePair, Sample
+from mmalign.sandbox import Sandbox
 from mmalign.training.examples import Batch, Encoder, Example
 from mmalign.training.live_model import KnownReference, LiveModel
 from mmalign.training.preference import PreferenceTrainer
@@ -48,6 +49,8 @@ class OnlineAgent:
     """`package.module:function` of the graph."""
     seed: int
     """Of its draws, with sample and epoch."""
+    sandbox: Sandbox | None = None
+    """For an agent that runs code."""
 
 
 @dataclass(frozen=True)
@@ -168,6 +171,7 @@ class OnlineTrainer(PreferenceTrainer):
         context = make(
             policy=self._policy,
             models=self.models,
+            code_sandbox=self.agent.sandbox,
             config=self.agent.config,
             sample_id=sample.id,
             seed=self.agent.seed,

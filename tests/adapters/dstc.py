@@ -22,7 +22,8 @@ def evaluate(case: Mapping[str, Any]) -> dict[str, Any]:
 def _selection(results: Sequence[Sequence[int]]) -> dict[str, Any]:
     choice = minimax_pair(results)
     same = {"same_code": choice.same_code, "same_test": choice.same_test}
-    return choice._asdict() | (same if choice.status == "ok" else {})
+    found = choice._asdict() | (same if choice.status == "ok" else {})
+    return {name: value for name, value in found.items() if name != "ties"}
 
 
 def _dpo(case: Mapping[str, Any]) -> dict[str, Any]:

@@ -230,6 +230,11 @@ def test_doctor_finds_this_machine_sound(capsys: Capture) -> None:
     findings = {row["what"]: row for row in json.loads(capsys.readouterr().out)}
     assert findings["decoding"]["works"]
     assert findings["import datasets"]["works"]
+    assert findings["sandbox: ending early"] == {
+        "what": "sandbox: ending early",
+        "works": True,
+        "found": "scored error",
+    }
     assert code == (0 if all(row["works"] for row in findings.values()) else 1)
 
 

@@ -124,7 +124,7 @@ def test_canonical_solutions_pass(sandbox: Sandbox, form: Any) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("form", ["chat", "completion"])
 def test_all_canonical_solutions_pass(sandbox: Sandbox, form: Any) -> None:
-    """328 runs take about a minute on two cores."""
+    """328 runs take half a minute on two cores."""
     assert failing(sandbox, human_eval.read(form=form)) == {}
 
 
@@ -164,6 +164,28 @@ def test_human_eval_is_read_from_files(tmp_path: Path) -> None:
             list(human_eval.read(write_lines(tmp_path / "bad.jsonl", row | changes)))
 
 
+def test_human_eval_plus_brings_inputs_and_results_of_its_own(
+    tmp_path: Path, sandbox: Sandbox
+) -> None:
+    row = {
+        "task_id": "HumanEval/0",
+        "prompt": 'def half(x):\n    """Half of x."""\n',
+        "entry_point": "half",
+        "canonical_solution": "    return x / 2\n",
+        "test": (
+            "import numpy as np\n\ninputs = [[1], [4.0]]\nresults = [0.5, 2.0]\n\n"
+            "def assertion(out, exp, atol):\n"
+            "    assert np.allclose(out, exp, rtol=1e-07, atol=atol)\n\n"
+            "def check(candidate):\n"
+            "    for i, (inp, exp) in enumerate(zip(inputs, results)):\n"
+            "        assertion(candidate(*inp), exp, 1e-06)\n"
+        ),
+    }
+    (sample,) = human_eval.read(write_lines(tmp_path / "plus.jsonl", row), form="completion")
+    assert result_of(sandbox, sample, str(sample.answer)).passed
+    assert result_of(sandbox, sample, "    return x // 2\n").status == "fail"
+
+
 # MBPP ---------------------------------------------------------------------------------------
 
 
@@ -171,7 +193,7 @@ def test_mbpp_is_read_in_both_formats(tmp_path: Path, sandbox: Sandbox) -> None:
     path = write_lines(tmp_path / "mbpp.jsonl", {**DOUBLE, "task_id": 1}, DOUBLE, TREE)
     double, tree = mbpp.read(path)
     assert double.id == "11"
-    assert double.tests == tuple(DOUBLE["test_list"])
+    assert double.tests == ("assert double([1, 2]) == [2, 4]", "assert double([]) == []")
     assert '"""\nWrite a function to double' in double.question
     assert "assert double([1, 2]) == [2, 4]\n" in double.question
     assert "assert double([]) == []" not in double.question

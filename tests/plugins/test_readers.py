@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from mmalign.datasets import tempcompass, tvbench, videohallucer
+from mmalign.datasets import oss_instruct, tempcompass, tvbench, videohallucer
 from mmalign.errors import ConfigError, RecordError
 from mmalign.evaluation import Prediction, score
 
@@ -215,3 +215,37 @@ def test_bad_temporal_question_is_named(compass: Path, task: str, value: Any, me
     write(compass / "questions" / f"{task}.json", value)
     with pytest.raises(RecordError, match=message):
         list(tempcompass.read(compass, tasks=[task]))
+
+
+# OSS-Instruct ---------------------------------------------------------------------------------
+
+
+def oss_lines(path: Path, *rows: object) -> Path:
+    path.write_text("\n".join(json.dumps(row) for row in rows) + "\n")
+    return path
+
+
+def test_oss_instruct_yields_the_problems_of_one_language(tmp_path: Path) -> None:
+    rows = [{"lang": lang, "problem": f"Write {lang}. ", "solution": "x"} for lang in "abab"]
+    path = oss_lines(tmp_path / "oss.jsonl", *rows)
+    samples = list(oss_instruct.read(path, language="b"))
+    assert [sample.id for sample in samples] == ["oss-instruct/000002", "oss-instruct/000004"]
+    assert samples[0].question == "Write b."
+    assert samples[0].answer is None
+    assert len(list(oss_instruct.read(path, language="a", num_samples=1))) == 1
+
+
+@pytest.mark.parametrize("row", [[1], {"lang": "python"}, {"lang": "python", "problem": " "}])
+def test_oss_instruct_names_the_line_that_is_no_problem(tmp_path: Path, row: object) -> None:
+    good = {"lang": "python", "problem": "Write it."}
+    path = oss_lines(tmp_path / "oss.jsonl", good, row)
+    with pytest.raises(RecordError, match=r"oss\.jsonl:2: "):
+        list(oss_instruct.read(path))
+
+
+def test_oss_instruct_names_lines_that_are_no_json_and_missing_files(tmp_path: Path) -> None:
+    (tmp_path / "bad.jsonl").write_text("problem\n")
+    with pytest.raises(RecordError, match=r"bad\.jsonl:1: expected a JSON object: 'problem"):
+        list(oss_instruct.read(tmp_path / "bad.jsonl"))
+    with pytest.raises(ConfigError, match=r"none\.jsonl: no such file"):
+        list(oss_instruct.read(tmp_path / "none.jsonl"))

@@ -6,16 +6,19 @@ they expect, nor the pipe of the verdict.
 job: `program` (its text).
 """
 
+from __future__ import annotations
+
 import contextlib
-import io
-import linecache
-import socket
 import sys
-import traceback
 from types import ModuleType
-from typing import Any
 
 from .wire import Channel, ChannelClosedError, NotDataError, decode, encode
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import io
+    import socket
+    from typing import Any
 
 __all__ = ["main"]
 
@@ -31,17 +34,25 @@ def main(job: dict[str, Any], verdict: io.FileIO | None, peer: socket.socket | N
     module = ModuleType("solution")
     sys.modules[module.__name__] = module
     source = job["program"]
-    linecache.cache[_FILE] = (len(source), None, source.splitlines(keepends=True), _FILE)
     try:
         exec(compile(source, _FILE, "exec", dont_inherit=True), module.__dict__)  # noqa: S102  # inside the sandbox
     except BaseException as error:  # noqa: BLE001  # the judge hears of it
-        traceback.print_exc()
+        _print_traceback(source)
         channel.send({"failed": _described(error)})
         return
     channel.send({"ready": True})
     with contextlib.suppress(ChannelClosedError):
         while True:
             _answer(channel, module, channel.receive())
+
+
+def _print_traceback(source: str) -> None:
+    """Imports what only an error needs."""
+    import linecache
+    import traceback
+
+    linecache.cache[_FILE] = (len(source), None, source.splitlines(keepends=True), _FILE)
+    traceback.print_exc()
 
 
 def _answer(channel: Channel, module: ModuleType, request: dict[str, Any]) -> None:

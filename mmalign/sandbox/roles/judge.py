@@ -8,17 +8,23 @@ callable, an object of a class of the code) ends the tests: such tests need `run
 job: `nonce`, `setup`, `tests`, `entry_points`.
 """
 
+from __future__ import annotations
+
 import ast
 import builtins
-import io
 import json
-import socket
+import os
 import threading
 from collections.abc import Callable, Sequence
 from types import CodeType
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn
 
 from .wire import Channel, ChannelClosedError, NotDataError, decode, encode
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:  # slow to import
+    import io
+    import socket
 
 __all__ = ["Verdict", "judge", "main"]
 
@@ -51,7 +57,10 @@ def main(job: dict[str, Any], verdict: io.FileIO | None, peer: socket.socket | N
     """Run `job["tests"]` after `job["setup"]` and write one line to `verdict`."""
     assert verdict is not None
     assert peer is not None
+    process_id = os.getpid()
     outcome = judge(job["setup"], job["tests"], job["entry_points"], Channel(peer))
+    if os.getpid() != process_id:
+        return  # a child that a test forked has come to the end, too
     line = {"nonce": job["nonce"], **outcome._asdict()}
     verdict.write(json.dumps(line).encode() + b"\n")
     verdict.close()
@@ -76,11 +85,12 @@ def judge(setup: str, tests: str, entry_points: Sequence[str], channel: Channel)
         names: dict[str, Any] = {"__name__": "tests", "__builtins__": builtins}
         exec(compile(setup, "setup.py", "exec", dont_inherit=True), names)  # noqa: S102  # inside the sandbox
         names |= {name: candidate.function(name) for name in entry_points}
-        for source, code, is_test in units:
-            num_run += is_test
-            exec(code, names)  # noqa: S102  # inside the sandbox
+        for unit in units:
+            source = unit.source
+            num_run += unit.is_test
+            exec(unit.code, names)  # noqa: S102  # inside the sandbox
             candidate.refuse_if_stopped()
-            num_passed += is_test
+            num_passed += unit.is_test
     except BaseException as error:  # noqa: BLE001  # whatever a test raises is its verdict
         status, message = candidate.stopped or (_status(error), _message(error, source))
         return Verdict(status, message, num_run, num_passed)
@@ -140,10 +150,10 @@ class _Candidate:
                 _carry_back(arguments, decode(reply["after"]))
             if "raised" not in reply:
                 return decode(reply["result"])
-            error = _raised(reply["raised"])
+            raised = _raised(reply["raised"])
         except (NotDataError, KeyError, TypeError) as problem:
             self._stop("error", f"the code's process sent what is no answer: {problem}")
-        raise error
+        raise raised
 
     def _exchange(self, request: object, when: str) -> dict[str, Any]:
         try:
@@ -158,7 +168,7 @@ class _Candidate:
             self._stop("error", f"the code's process sent what is no answer {when}")
         return reply
 
-    def _stop(self, status: str, message: str) -> Any:
+    def _stop(self, status: str, message: str) -> NoReturn:
         self.stopped = (status, message)
         raise _StoppedError(message)
 
@@ -210,9 +220,10 @@ def _raised(described: Any) -> BaseException:
 
 def _units(tests: str, entry_points: Sequence[str]) -> list[_Unit]:
     tree = ast.parse(tests, "tests.py")
-    asserting = {
-        node.name for node in tree.body if isinstance(node, ast.FunctionDef) and _holds_assert(node)
-    }
+    functions = [node for node in tree.body if isinstance(node, ast.FunctionDef)]
+    asserting = {node.name for node in functions if _holds_assert(node)}
+    while more := {node.name for node in functions if _called(node) & asserting} - asserting:
+        asserting |= more  # they assert through another
     used = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
     statements = tree.body + [
         call
@@ -225,9 +236,8 @@ def _units(tests: str, entry_points: Sequence[str]) -> list[_Unit]:
 
 def _unit(statement: ast.stmt, tests: str, asserting: set[str]) -> _Unit:
     defines = isinstance(statement, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef)
-    calls = {node.func.id for node in ast.walk(statement) if _is_call_of_name(node)}
     code = compile(ast.Module([statement], []), "tests.py", "exec", dont_inherit=True)
-    is_test = not defines and (_holds_assert(statement) or bool(calls & asserting))
+    is_test = not defines and (_holds_assert(statement) or bool(_called(statement) & asserting))
     return _Unit(ast.get_source_segment(tests, statement) or ast.unparse(statement), code, is_test)
 
 
@@ -242,8 +252,10 @@ def _calls_of(function: ast.FunctionDef, entry_points: Sequence[str]) -> list[as
     return []
 
 
-def _is_call_of_name(node: ast.AST) -> Any:
-    return isinstance(node, ast.Call) and isinstance(node.func, ast.Name)
+def _called(statement: ast.AST) -> set[str]:
+    """Names that are called within a statement."""
+    calls = [node.func for node in ast.walk(statement) if isinstance(node, ast.Call)]
+    return {function.id for function in calls if isinstance(function, ast.Name)}
 
 
 def _holds_assert(node: ast.AST) -> bool:

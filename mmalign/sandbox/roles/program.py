@@ -1,20 +1,22 @@
 """A plain program; what the host learns is that it ran to its end.
 
 The program shares the interpreter with this module and could send the same line itself: that a
-program ended is all that it says, and nothing is scored by it.
+program ended is all that it says, and nothing is scored by it. Modules that only an error needs
+are imported when there is one.
 
 job: `program` (its text), `nonce`.
 """
 
-import io
-import json
-import linecache
+from __future__ import annotations
+
 import os
-import socket
 import sys
-import traceback
-import types
-from typing import Any
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import io
+    import socket
+    from typing import Any
 
 __all__ = ["main"]
 
@@ -26,18 +28,17 @@ def main(job: dict[str, Any], verdict: io.FileIO | None, peer: socket.socket | N
     assert verdict is not None
     assert peer is None
     process_id = os.getpid()
-    outcome = run(job["program"])
+    status, message = run(job["program"])
     if os.getpid() != process_id:
         return  # a child that the program forked has come to the end, too
-    line = json.dumps({"nonce": job["nonce"], **outcome}) + "\n"
+    line = f'{{"nonce": "{job["nonce"]}", "status": "{status}", "message": {_quoted(message)}}}\n'
     verdict.write(line.encode())
     verdict.close()
 
 
-def run(program: str) -> dict[str, str]:
+def run(program: str) -> tuple[str, str]:
     """Status and message; a traceback goes to standard error."""
-    linecache.cache[NAME] = (len(program), None, program.splitlines(keepends=True), NAME)
-    module = types.ModuleType("__main__")
+    module = type(sys)("__main__")
     module.__dict__["__builtins__"] = __builtins__
     sys.modules["__main__"] = module
     sys.argv = [NAME]
@@ -47,23 +48,33 @@ def run(program: str) -> dict[str, str]:
     except SystemExit as ending:
         return _exited(ending.code)
     except BaseException as error:  # noqa: BLE001  # whatever it raises is data
-        return _raised(error)
-    return {"status": "pass", "message": ""}
+        return _raised(error, program)
+    return "pass", ""
 
 
-def _exited(code: object) -> dict[str, str]:
+def _quoted(text: str) -> str:
+    if not text:
+        return '""'
+    import json
+
+    return json.dumps(text)
+
+
+def _exited(code: object) -> tuple[str, str]:
     if code is None or code == 0:
-        return {"status": "pass", "message": "ended by sys.exit(0)"}
-    return {"status": "error", "message": f"ended by sys.exit({str(code)[:200]!r})"}
+        return "pass", "ended by sys.exit(0)"
+    return "error", f"ended by sys.exit({str(code)[:200]!r})"
 
 
-def _raised(error: BaseException) -> dict[str, str]:
+def _raised(error: BaseException, program: str) -> tuple[str, str]:
+    import linecache
+    import traceback
+
+    linecache.cache[NAME] = (len(program), None, program.splitlines(keepends=True), NAME)
     trace = error.__traceback__
     while trace is not None and trace.tb_frame.f_code.co_filename != NAME:
         trace = trace.tb_next
     traceback.print_exception(error.with_traceback(trace))
     text = traceback.format_exception_only(error)[-1].strip()
-    return {
-        "status": "oom" if isinstance(error, MemoryError) else "error",
-        "message": text.encode("utf-8", "replace").decode()[:500],
-    }
+    message = text.encode("utf-8", "replace").decode()[:500]
+    return "oom" if isinstance(error, MemoryError) else "error", message

@@ -5,14 +5,19 @@ with an identity of their own. Two names for one list arrive as two lists, a nam
 as a tuple, an iterator is read to its end before it is sent.
 """
 
+from __future__ import annotations
+
 import json
 import math
 import re
-import socket
 import struct
 from collections.abc import Callable, Iterator
 from itertools import islice
-from typing import Any
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:  # each of them takes as long to import as all of the above
+    import socket
+    from typing import Any
 
 __all__ = ["Channel", "ChannelClosedError", "NotDataError", "decode", "encode"]
 
@@ -26,7 +31,7 @@ _LENGTH = struct.Struct(">I")
 _MAX_DIMENSIONS = 32
 _HEX_INT = re.compile(r"-?0x[0-9a-f]+")
 _NUMPY_DTYPE = re.compile(r"bool|u?int(8|16|32|64)|float(16|32|64)|complex(64|128)")
-_VIEWS = (type({}.keys()), type({}.values()), type({}.items()))
+_VIEWS: tuple[type, ...] = (type({}.keys()), type({}.values()), type({}.items()))
 _SPECIAL_FLOATS = {"nan": math.nan, "inf": math.inf, "-inf": -math.inf}
 
 
@@ -119,7 +124,7 @@ class _Encoder:
             return value
         kind = type(value).__mro__
         if str in kind:
-            return str.__str__(value)  # type: ignore[arg-type]  # mypy does not narrow by mro
+            return str.__str__(value)
         number = _number(value, kind)
         if number is not None:
             return number
