@@ -24,6 +24,7 @@ from mmalign.report.funnel import FunnelView, view_funnel
 from mmalign.report.lineage import LineageRow, view_lineage
 from mmalign.report.run_folder import RunData, read_run, sampling_of
 from mmalign.report.tokens import view_tokens
+from mmalign.report.rollouts import GroupView, read_rollouts, steps_of, token_texts, view_rollouts
 
 __all__ = ["write_report"]
 
@@ -31,6 +32,7 @@ _PACKAGES = ("mmalign", "torch", "transformers", "peft", "accelerate", "langgrap
 _MAX_FILTER_VALUES = 20
 
 
+_MAX_GROUPS = 6
 @dataclass(frozen=True)
 class _Headline:
     title: str
@@ -122,6 +124,7 @@ def _render(
         versions=run.versions or _installed(),
         versions_are_here=not run.versions,
         command=f"mmalign run {shlex.quote(str(run.folder / 'config.yaml'))}",
+        groups=_rollout_groups(run.folder / "train"),
         written_at=datetime.now(UTC).strftime("%d %B %Y, %H:%M UTC"),
         num_linked=clips.num_linked,
         css=(folder / "page.css").read_text(encoding="utf-8"),
@@ -136,6 +139,15 @@ def _headline(run: RunData, title: str | None) -> _Headline:
     config = run.config
     policies = (pair.lineage.policy for pair in run.pairs or ())
     path = _first(config, "models.policy.model_name_or_path", "model.model_name_or_path")
+def _rollout_groups(train_folder: Path) -> list[GroupView]:
+    """Of the last step."""
+    steps = steps_of(train_folder)
+    if not steps:
+        return []
+    rollouts = read_rollouts(train_folder, steps[-1], [])
+    return view_rollouts(rollouts, steps[-1], token_texts(train_folder))[:_MAX_GROUPS]
+
+
     model = str(path or next((name for name in policies if name), "") or "a model")
     model = "/".join(model.rstrip("/").split("/")[-2:])
     method = str(_first(config, "objective.name") or "").upper()
