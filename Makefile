@@ -7,7 +7,7 @@ export HF_HUB_OFFLINE ?= 1
 export TOKENIZERS_PARALLELISM ?= false
 
 .PHONY: setup real-packages quickstart test test-slow test-gpu check bench links base-model \
-  bands-model animals-model detection-model proof-rrpo proof-pami-vdpo proof-vision-r1 proof-cat docs clean
+  bands-model animals-model detection-model proof-rrpo proof-pami-vdpo proof-vision-r1 proof-cat proof-otc docs clean
 
 setup: .venv/.done
 
@@ -79,6 +79,14 @@ detection-model: setup
 	  tokenizer.json tokenizer_config.json chat_template.jinja; do \
 	  cp runs/detection-model/train/$$file datasets/shapes/detector/$$file; done
 
+# Trains datasets/lookups/base_model anew: about a quarter of an hour on two cores.
+lookups-model: setup
+	$(RUN) mmalign.datasets.lookups.model runs/lookups-model/start
+	$(BIN)/mmalign train configs/lookups_base_model.yaml
+	$(RUN) mmalign.datasets.lookups.model datasets/lookups/base_model --halve runs/lookups-model/train
+	cp runs/lookups-model/train/README.md datasets/lookups/base_model/README.md
+	$(BIN)/mmalign eval configs/lookups_otc.yaml --arm before
+
 # Teaches a model of real parts what is heard and seen in real clips: a quarter of an hour on one core.
 animals-model: real-packages
 	$(RUN) mmalign.testing.real_parts runs/animals/start
@@ -97,6 +105,9 @@ proof-vision-r1: setup
 
 proof-cat: setup
 	$(RUN) mmalign.pipeline.proof configs/proof_cat.yaml
+
+proof-otc: setup
+	$(RUN) mmalign.pipeline.proof configs/proof_otc.yaml
 
 # Writes the tables of README.md and docs/ from code and tests.
 docs: setup
