@@ -7,7 +7,7 @@ export HF_HUB_OFFLINE ?= 1
 export TOKENIZERS_PARALLELISM ?= false
 
 .PHONY: setup real-packages quickstart test test-slow test-gpu check bench links base-model \
-  bands-model animals-model detection-model proof-rrpo proof-pami-vdpo proof-vision-r1 proof-cat proof-otc docs clean
+  bands-model lookups-model animals-model detection-model proof-rrpo proof-pami-vdpo proof-vision-r1 proof-cat proof-otc docs clean
 
 setup: .venv/.done
 

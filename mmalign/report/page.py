@@ -16,23 +16,25 @@ import jinja2
 
 from mmalign.errors import StoreError
 from mmalign.report.arms import Comparison, axis_of, compare
+from mmalign.report.boxes import read_box_views
 from mmalign.report.cards import Card, choose_pairs, view_card
 from mmalign.report.clips import ClipWriter
 from mmalign.report.crossed import view_crossings
 from mmalign.report.curves import sparkline, view_curves
+from mmalign.report.frontier import frontier_uri
 from mmalign.report.funnel import FunnelView, view_funnel
 from mmalign.report.lineage import LineageRow, view_lineage
+from mmalign.report.rollouts import GroupView, read_rollouts, steps_of, token_texts, view_rollouts
 from mmalign.report.run_folder import RunData, read_run, sampling_of
 from mmalign.report.tokens import view_tokens
-from mmalign.report.rollouts import GroupView, read_rollouts, steps_of, token_texts, view_rollouts
 
 __all__ = ["write_report"]
 
 _PACKAGES = ("mmalign", "torch", "transformers", "peft", "accelerate", "langgraph", "decord", "av")
 _MAX_FILTER_VALUES = 20
-
-
 _MAX_GROUPS = 6
+
+
 @dataclass(frozen=True)
 class _Headline:
     title: str
@@ -114,17 +116,19 @@ def _render(
         comparison=comparison,
         axis=axis_of(comparison.shares) if comparison else None,
         cards=cards,
+        frontier=frontier_uri(run.arms),
+        boxes=read_box_views(run.folder / "eval", list(run.arms)),
         filters=_filters(cards),
         charts=view_curves(log),
         lineage=lineage,
         weighted=any(row.weight is not None for row in lineage),
         crossings=view_crossings(pairs),
         tokens=view_tokens(run.plan),
+        groups=_rollout_groups(run.folder / "train"),
         facts=_facts(run, funnel),
         versions=run.versions or _installed(),
         versions_are_here=not run.versions,
         command=f"mmalign run {shlex.quote(str(run.folder / 'config.yaml'))}",
-        groups=_rollout_groups(run.folder / "train"),
         written_at=datetime.now(UTC).strftime("%d %B %Y, %H:%M UTC"),
         num_linked=clips.num_linked,
         css=(folder / "page.css").read_text(encoding="utf-8"),
@@ -135,10 +139,6 @@ def _render(
     return content, _tables(headline, run, funnel, comparison, lineage, cards)
 
 
-def _headline(run: RunData, title: str | None) -> _Headline:
-    config = run.config
-    policies = (pair.lineage.policy for pair in run.pairs or ())
-    path = _first(config, "models.policy.model_name_or_path", "model.model_name_or_path")
 def _rollout_groups(train_folder: Path) -> list[GroupView]:
     """Of the last step."""
     steps = steps_of(train_folder)
@@ -148,6 +148,10 @@ def _rollout_groups(train_folder: Path) -> list[GroupView]:
     return view_rollouts(rollouts, steps[-1], token_texts(train_folder))[:_MAX_GROUPS]
 
 
+def _headline(run: RunData, title: str | None) -> _Headline:
+    config = run.config
+    policies = (pair.lineage.policy for pair in run.pairs or ())
+    path = _first(config, "models.policy.model_name_or_path", "model.model_name_or_path")
     model = str(path or next((name for name in policies if name), "") or "a model")
     model = "/".join(model.rstrip("/").split("/")[-2:])
     method = str(_first(config, "objective.name") or "").upper()
