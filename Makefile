@@ -8,7 +8,7 @@ export TOKENIZERS_PARALLELISM ?= false
 
 .PHONY: setup real-packages quickstart test test-slow test-gpu check bench links base-model \
   bands-model animals-model detection-model proof-rrpo proof-pami-vdpo proof-vision-r1 proof-cat \
-  docs clean programs-model proof-dstc dstc-smollm2
+  programs-model proof-dstc dstc-smollm2 lookups-model proof-otc docs clean
 
 setup: .venv/.done
 
@@ -86,6 +86,14 @@ programs-model: setup
 	$(BIN)/mmalign train configs/programs_base_model.yaml
 	$(RUN) mmalign.datasets.programs.model datasets/programs/base_model --trained runs/programs-model/train
 
+# Trains datasets/lookups/base_model anew: about a quarter of an hour on two cores.
+lookups-model: setup
+	$(RUN) mmalign.datasets.lookups.model runs/lookups-model/start
+	$(BIN)/mmalign train configs/lookups_base_model.yaml
+	$(RUN) mmalign.datasets.lookups.model datasets/lookups/base_model --halve runs/lookups-model/train
+	cp runs/lookups-model/train/README.md datasets/lookups/base_model/README.md
+	$(BIN)/mmalign eval configs/lookups_otc.yaml --arm before
+
 # Teaches a model of real parts what is heard and seen in real clips: a quarter of an hour on one core.
 animals-model: real-packages
 	$(RUN) mmalign.testing.real_parts runs/animals/start
@@ -116,6 +124,9 @@ dstc-smollm2: real-packages
 	$(RUN) mmalign.testing.packages runs/smollm2
 	$(BIN)/mmalign build configs/dstc_smollm2.yaml
 	$(RUN) mmalign.pipeline.agreement dstc-smollm2 --target "make $@" runs/dstc-smollm2
+
+proof-otc: setup
+	$(RUN) mmalign.pipeline.proof configs/proof_otc.yaml
 
 # Writes the tables of README.md and docs/ from code and tests.
 docs: setup

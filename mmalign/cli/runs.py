@@ -4,7 +4,6 @@ import json
 import sys
 from collections.abc import Callable
 from contextlib import redirect_stdout
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -26,13 +25,6 @@ DryRun = Annotated[
 AsJson = Annotated[
     bool, typer.Option("--json", help="Print the result as JSON; all else goes to standard error.")
 ]
-
-
-class Arm(StrEnum):
-    """Which model is scored."""
-
-    before = "before"
-    after = "after"
 
 
 def add_to(app: typer.Typer) -> None:
@@ -98,8 +90,11 @@ def evaluate(
     config: Recipe,
     overrides: Overrides = None,
     arm: Annotated[
-        Arm, typer.Option(help="before: the policy as it is; after: as trained.")
-    ] = Arm.before,
+        str,
+        typer.Option(
+            help="before: the policy as it is; after: as trained; checkpoint-N: as it was then."
+        ),
+    ] = "before",
     dry_run: DryRun = False,
     as_json: AsJson = False,
 ) -> None:
@@ -110,10 +105,10 @@ def evaluate(
         from mmalign.pipeline.stages import claim_folder
 
         claim_folder(recipe)
-        report = evaluate_arm(recipe, arm.value, console)
+        report = evaluate_arm(recipe, arm, console)
         low, high = report.intervals[report.metric]
         console.print(f"{report.metric} {report.value:.1f} % [{low:.1f}, {high:.1f}]", markup=False)
-        return {"arm": arm.value, "metrics": dict(report.metrics)}
+        return {"arm": arm, "metrics": dict(report.metrics)}
 
     _carry_out(config, overrides, dry_run, as_json, work)
 

@@ -1,7 +1,7 @@
 """Scores of models on benchmarks, with intervals."""
 
 from mmalign.evaluation.ambiguity import ambiguity
-from mmalign.evaluation.answers import read_predictions
+from mmalign.evaluation.answers import read_lines, read_predictions
 from mmalign.evaluation.bootstrap import Difference, Interval, intervals, paired_bootstrap
 from mmalign.evaluation.code import CodeProblem, Verdict, problem_of, program_of, read_verdicts
 from mmalign.evaluation.metrics import (
@@ -18,6 +18,7 @@ from mmalign.evaluation.runner import EvaluationReport, evaluate
 from mmalign.evaluation.scoring import (
     JUDGES,
     METRICS,
+    ROLLS_OUT,
     RUNS,
     require_draws,
     require_judge,
@@ -25,10 +26,12 @@ from mmalign.evaluation.scoring import (
     score_judged,
 )
 from mmalign.evaluation.tempcompass import tempcompass
+from mmalign.evaluation.tool_use import RolledOut, tool_costs, tool_use
 
 __all__ = [
     "JUDGES",
     "METRICS",
+    "ROLLS_OUT",
     "RUNS",
     "ArmResult",
     "CodeProblem",
@@ -38,6 +41,7 @@ __all__ = [
     "Metric",
     "Prediction",
     "Proof",
+    "RolledOut",
     "Scores",
     "Verdict",
     "ambiguity",
@@ -51,6 +55,7 @@ __all__ = [
     "pass_at_k",
     "problem_of",
     "program_of",
+    "read_lines",
     "read_predictions",
     "read_verdicts",
     "require_draws",
@@ -58,6 +63,8 @@ __all__ = [
     "score",
     "score_judged",
     "tempcompass",
+    "tool_costs",
+    "tool_use",
     "videohallucer",
     "write_proof",
 ]

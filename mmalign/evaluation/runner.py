@@ -12,6 +12,7 @@ from typing import Any
 from rich.console import Console
 
 from mmalign.engine import draw_seed
+from mmalign.engine.rollouts import RolloutConfig
 from mmalign.errors import RecordError
 from mmalign.evaluation.answers import AnswerFile, Key, samples_digest
 from mmalign.evaluation.asking import Asker, Question
@@ -22,11 +23,19 @@ from mmalign.evaluation.pass_at_k import empty_share_warning, functional_correct
 from mmalign.evaluation.predictions import Prediction
 from mmalign.evaluation.scoring import (
     JUDGES,
+    ROLLS_OUT,
     require_draws,
     require_judge,
+    require_rollouts,
     require_sandbox,
     score,
     score_judged,
+)
+from mmalign.evaluation.tool_use import (
+    RolledOut,
+    rolling_out,
+    rollout_settings,
+    tool_costs,
 )
 from mmalign.models.ambiguity_judge import JUDGE_SAMPLING
 from mmalign.models.protocol import ChatModel, Sampling
@@ -57,6 +66,8 @@ class EvaluationReport:
     """How the model was asked: frames, sampling, prompt templates."""
     warnings: tuple[str, ...] = ()
     """What a reader of the numbers should know."""
+    tools: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    """Calls, failures, cost and mean seconds of each tool, where the policy had any."""
 
     @property
     def metric(self) -> str:
@@ -100,6 +111,7 @@ class EvaluationReport:
             "missing": list(self.scores.missing),
             "errors": dict(self.errors),
             "warnings": list(self.warnings),
+            "tools": {name: dict(costs) for name, costs in self.tools.items()},
             "model": self.model,
             "settings": dict(self.settings),
             "versions": {
@@ -130,6 +142,7 @@ async def evaluate(
     k: Sequence[int] = (1,),
     answer_seed: int = 0,
     sandbox: Sandbox | None = None,
+    rollouts: RolloutConfig | None = None,
 ) -> EvaluationReport:
     """Answer every question, once and greedily unless said otherwise, and score the answers.
 
@@ -159,6 +172,7 @@ async def evaluate(
         k: Sizes of pass@k, for such a metric.
         answer_seed: Of the draws, where there are several.
         sandbox: Where programs are run, for such a metric.
+        rollouts: How the policy is rolled out, for a metric of `ROLLS_OUT`.
 
     Raises:
         ConfigError: There is no such metric or profile; judge, sandbox, sampling and number of
@@ -170,6 +184,8 @@ async def evaluate(
         StoreError: The predictions there are another model's, or a file cannot be written.
     """
     items = list(samples)
+    require_rollouts(metric, has_rollouts=rollouts is not None)
+    rollouts = rollouts if metric in ROLLS_OUT else None
     require_judge(metric, has_judge=judge is not None, beside=beside)
     require_sandbox(metric, has_sandbox=sandbox is not None)
     require_draws(metric, num_samples=num_samples, k=k, temperature=sampling.temperature)
@@ -178,7 +194,13 @@ async def evaluate(
     arm = _Arm(items, num_samples, out_folder / name, metric, profile, asker)
     origin = {"sampling": sampling.model_dump(mode="json"), "fingerprint": dict(fingerprint or {})}
     drawn_from = answer_seed if num_samples > 1 else None
-    predictions, errors = await arm.answers(model, sampling, drawn_from, origin)
+    answer: Answer = _answer_of(model, sampling, drawn_from)
+    if drawn_from is not None:
+        origin["answer_seed"] = drawn_from
+    if rollouts is not None:
+        answer = rolling_out(model, rollouts, seed=answer_seed)
+        origin["rollouts"] = rollout_settings(rollouts)
+    predictions, errors = await arm.answers(model, answer, origin)
     if sandbox is not None:
         scores = await arm.scored_by_running(sandbox, predictions, k)
     elif judge is not None:
@@ -194,8 +216,9 @@ async def evaluate(
         intervals=intervals(scores.table, num_draws=num_draws, seed=seed),
         errors=errors,
         model=model.name,
-        settings=_settings(model, sampling, items, num_samples, sandbox),
+        settings=_settings(model, sampling, items, num_samples, sandbox, rollouts),
         warnings=tuple(filter(None, [empty_share_warning(scores)])),
+        tools=tool_costs(predictions.values()),
     )
     write_text(out_folder / f"{name}.json", json.dumps(report.as_json(), indent=1) + "\n")
     return report
@@ -229,14 +252,14 @@ class _Arm:
         return self.path.with_name(f"{self.path.name}.{kind}.jsonl")
 
     async def answers(
-        self, model: ChatModel, sampling: Sampling, seed: int | None, origin: Mapping[str, Any]
+        self, model: ChatModel, answer: Answer, origin: Mapping[str, Any]
     ) -> tuple[dict[Key, Prediction], dict[str, str]]:
         """What the model answers; what it could not be asked, with the reason."""
-        file = AnswerFile(self.file("predictions"), Prediction)
-        drawn = {} if seed is None else {"answer_seed": seed}
+        record = RolledOut if self.metric in ROLLS_OUT else Prediction
+        file = AnswerFile(self.file("predictions"), record)
         whose = {"model": model.name, "identity": dict(model.identity)}
-        file.claim(self.items, {**whose, **origin, **drawn})
-        return await self.asker.all(self.questions, _answer_of(model, sampling, seed), file)
+        file.claim(self.items, {**whose, **origin})
+        return await self.asker.all(self.questions, answer, file)
 
     async def scored_by_running(
         self, sandbox: Sandbox, predictions: Mapping[Key, Prediction], k: Sequence[int]
@@ -318,6 +341,7 @@ def _settings(
     items: Sequence[Sample],
     num_samples: int,
     sandbox: Sandbox | None,
+    rollouts: RolloutConfig | None,
 ) -> dict[str, Any]:
     """How the answers came about; two evaluations that differ in it are not compared."""
     names = {
@@ -334,6 +358,8 @@ def _settings(
         "benchmark": {"names": sorted(names), "samples": samples_digest(items)},
         "identity": json.loads(json.dumps(dict(model.identity), default=str)),
     }
+    if rollouts is not None:
+        settings["rollouts"] = rollout_settings(rollouts)
     return settings if sandbox is None else {**settings, "sandbox": sandbox_settings(sandbox)}
 
 

@@ -6,6 +6,8 @@ from typing import Any
 
 from mmalign.errors import ConfigError
 from mmalign.evaluation.ambiguity import ambiguity, judge_ambiguity
+from mmalign.evaluation.bfcl import bfcl
+from mmalign.evaluation.detection import detection
 from mmalign.evaluation.metrics import (
     Metric,
     Scores,
@@ -17,17 +19,21 @@ from mmalign.evaluation.metrics import (
 from mmalign.evaluation.music_avqa import music_avqa
 from mmalign.evaluation.pass_at_k import functional_correctness
 from mmalign.evaluation.predictions import Prediction
+from mmalign.evaluation.question_answering import question_answering
 from mmalign.evaluation.table import side_by_side
 from mmalign.evaluation.tempcompass import tempcompass
+from mmalign.evaluation.tool_use import tool_use
 from mmalign.models.protocol import ChatModel
 from mmalign.records import Sample
 
 __all__ = [
     "JUDGES",
     "METRICS",
+    "ROLLS_OUT",
     "RUNS",
     "require_draws",
     "require_judge",
+    "require_rollouts",
     "require_sandbox",
     "score",
     "score_judged",
@@ -43,6 +49,10 @@ METRICS: dict[str, Metric] = {
     "music_avqa": music_avqa,
     "avqa": multiple_choice,
     "pass_at_k": functional_correctness,
+    "detection": detection,
+    "tool_use": tool_use,
+    "question_answering": question_answering,
+    "bfcl": bfcl,
 }
 
 JUDGES: dict[str, Callable[[ChatModel, Sample, str], Awaitable[str]]] = {
@@ -52,6 +62,9 @@ JUDGES: dict[str, Callable[[ChatModel, Sample, str], Awaitable[str]]] = {
 
 RUNS = frozenset({"pass_at_k"})
 """Metrics that score what becomes of the programs in answers."""
+
+ROLLS_OUT = frozenset({"tool_use"})
+"""Metrics of what a policy does with its tools, by the recipe's rollouts."""
 
 
 def score(
@@ -135,6 +148,19 @@ def require_sandbox(metric: str, *, has_sandbox: bool) -> None:
         raise ConfigError(
             f"evaluation.metric: {metric} runs no programs, found a sandbox; leave it out or use "
             f"{', '.join(sorted(RUNS))}"
+        )
+
+
+def require_rollouts(metric: str, *, has_rollouts: bool) -> None:
+    """Refuse a metric of what a policy does with its tools without a word on how it does it.
+
+    Raises:
+        ConfigError: The recipe says nothing about rollouts.
+    """
+    if metric in ROLLS_OUT and not has_rollouts:
+        raise ConfigError(
+            f"evaluation.metric: {metric} rolls the policy out, but the recipe has no rollouts; "
+            f"say how under rollouts"
         )
 
 

@@ -163,7 +163,7 @@ class RunningBatch:
         unused = self._mask.shape[1] - longest
         if unused:
             self._mask = self._mask[:, unused:]
-            for layer in self._cache.layers:
+            for layer in _layers(self._cache):
                 layer.keys, layer.values = layer.keys[:, :, unused:], layer.values[:, :, unused:]
 
     def _join(
@@ -173,7 +173,7 @@ class RunningBatch:
             self._rows, self._hidden, self._mask, self._cache = list(rows), hidden, mask, cache
             return
         width = max(mask.shape[1], self._mask.shape[1])
-        for layer, other in zip(self._cache.layers, cache.layers, strict=True):
+        for layer, other in zip(_layers(self._cache), _layers(cache), strict=True):
             layer.keys = _stacked(layer.keys, other.keys, width)
             layer.values = _stacked(layer.values, other.values, width)
         self._rows += rows
@@ -196,6 +196,11 @@ class RunningBatch:
 
     def _new_cache(self) -> DynamicCache:
         return DynamicCache(config=bare_model(self._model).config.get_text_config())
+
+
+def _layers(cache: DynamicCache) -> list[Any]:
+    """Plain layers that have seen tokens; their class calls keys and values optional."""
+    return list(cache.layers)
 
 
 def _stacked(running: Tensor, new: Tensor, width: int) -> Tensor:

@@ -31,8 +31,10 @@ from mmalign.evaluation import (
     paired_bootstrap,
     write_proof,
 )
+from mmalign.evaluation.table import Table
 from mmalign.pipeline.config import Plugin, RunConfig
 from mmalign.pipeline.evaluating import arm_scores, evaluate_arm
+from mmalign.pipeline.gates import Gate, verdict
 from mmalign.pipeline.stages import (
     DECIDES_PAIRS,
     build_pairs,
@@ -77,7 +79,11 @@ class ProofConfig(Config):
     seeds: tuple[int, ...] = Field(min_length=3)
     arms: dict[str, ArmConfig]
     gate: str
-    """The arm that must lie above all others, the base model included."""
+    """The arm that is compared with all others, the base model included."""
+    gates: tuple[Gate, ...] = ()
+    """What must come out, where it is something else than that this arm lies above all others."""
+    beside: dict[str, str] = {}
+    """Further files that are written of the same runs, with the main metric of each."""
     also: tuple[str, ...] = ()
     """Other metrics of the evaluation that are reported, as `Audio/Counting/accuracy`."""
     target: str
@@ -199,8 +205,27 @@ def _write(
     scores: Mapping[str, Sequence[Scores]],
     winners: Mapping[str, Mapping[str, Any]],
 ) -> Proof:
-    metric = scores["base"][0].main
     tables = {name: [found.table for found in arm] for name, arm in scores.items()}
+    main = scores["base"][0].main
+    folder = Path("docs") / "proofs"
+    folder.mkdir(parents=True, exist_ok=True)
+    proofs = {}
+    for name, metric in {config.name: main, **config.beside}.items():
+        proof, differences = _proof_of(config, root, tables, metric, winners)
+        write_proof(folder / f"{name}.json", proof, differences)
+        proofs[name] = proof
+    write_page(folder.parent)
+    return proofs[config.name]
+
+
+def _proof_of(
+    config: ProofConfig,
+    root: Path,
+    tables: Mapping[str, Sequence[Table]],
+    metric: str,
+    winners: Mapping[str, Mapping[str, Any]],
+) -> tuple[Proof, dict[str, Difference]]:
+    """All arms by one metric, and what they differ by in it and in the others."""
     others = [name for name in tables if name != config.gate]
     differences: dict[str, Difference] = {
         f"{config.gate} - {other}": paired_bootstrap(tables[other], tables[config.gate], metric)
@@ -227,20 +252,23 @@ def _write(
             for name in config.also
         },
         notes=(
+            *(verdict(gate, tables) for gate in config.gates),
             *(_verdict(pair, difference) for pair, difference in differences.items()),
             *(f"{name} after search: {json.dumps(values)}" for name, values in winners.items()),
             f"search budget: {len(next(iter(config.arms.values())).candidates)} candidates an arm, "
             f"scored on validation",
             *_pair_counts(config, root, winners),
-            f"recipe {content_id(config.model_dump(mode='json', exclude={'remarks'}))}",
+            f"recipe {_recipe_id(config)}",
             *config.remarks,
         ),
     )
-    docs = Path("docs")
-    (docs / "proofs").mkdir(parents=True, exist_ok=True)
-    write_proof(docs / "proofs" / f"{config.name}.json", proof, differences | further)
-    write_page(docs)
-    return proof
+    return proof, differences | further
+
+
+def _recipe_id(config: ProofConfig) -> str:
+    """What is asked by default is not said, so that older proofs keep their id."""
+    unsaid = {name for name in ("gates", "beside") if not getattr(config, name)}
+    return content_id(config.model_dump(mode="json", exclude={"remarks", *unsaid}))
 
 
 def _verdict(pair: str, difference: Difference) -> str:

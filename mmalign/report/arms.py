@@ -8,6 +8,8 @@ from mmalign.report.run_folder import Arm
 __all__ = ["Axis", "Comparison", "Estimate", "MetricRow", "axis_of", "compare"]
 
 _FIRST_METRICS = ("overall", "basic", "hallucinated")
+_COUNTS = frozenset({"calls", "cost"})
+"""Of a hundred questions: no share of them, and more is not better."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +59,7 @@ class Comparison:
         These are measured per subset too; measures of bias are not, and stand in the table only.
         """
         names = {row.name for rows in self.subsets.values() for row in rows} | {self.metric}
-        return tuple(row for row in self.overall if row.name in names)
+        return tuple(row for row in self.overall if row.name in names - _COUNTS)
 
 
 def compare(arms: Mapping[str, Arm]) -> Comparison | None:

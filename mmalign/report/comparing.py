@@ -6,7 +6,7 @@ from typing import Any
 
 __all__ = ["comparison_problem"]
 
-_MUST_AGREE = ("sampling", "num_samples", "prompt_templates", "benchmark", "sandbox")
+_MUST_AGREE = ("sampling", "num_samples", "prompt_templates", "benchmark", "sandbox", "rollouts")
 """Settings; frames and weights are what arms may differ in."""
 
 

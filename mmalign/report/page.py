@@ -16,12 +16,15 @@ import jinja2
 
 from mmalign.errors import StoreError
 from mmalign.report.arms import Comparison, axis_of, compare
+from mmalign.report.boxes import read_box_views
 from mmalign.report.cards import Card, choose_pairs, view_card
 from mmalign.report.clips import ClipWriter
 from mmalign.report.crossed import view_crossings
 from mmalign.report.curves import sparkline, view_curves
+from mmalign.report.frontier import frontier_uri
 from mmalign.report.funnel import FunnelView, view_funnel
 from mmalign.report.lineage import LineageRow, view_lineage
+from mmalign.report.rollouts import GroupView, read_rollouts, steps_of, token_texts, view_rollouts
 from mmalign.report.run_folder import RunData, read_run, sampling_of
 from mmalign.report.tokens import view_tokens
 
@@ -29,6 +32,7 @@ __all__ = ["write_report"]
 
 _PACKAGES = ("mmalign", "torch", "transformers", "peft", "accelerate", "langgraph", "decord", "av")
 _MAX_FILTER_VALUES = 20
+_MAX_GROUPS = 6
 
 
 @dataclass(frozen=True)
@@ -112,12 +116,15 @@ def _render(
         comparison=comparison,
         axis=axis_of(comparison.shares) if comparison else None,
         cards=cards,
+        frontier=frontier_uri(run.arms),
+        boxes=read_box_views(run.folder / "eval", list(run.arms)),
         filters=_filters(cards),
         charts=view_curves(log),
         lineage=lineage,
         weighted=any(row.weight is not None for row in lineage),
         crossings=view_crossings(pairs),
         tokens=view_tokens(run.plan),
+        groups=_rollout_groups(run.folder / "train"),
         facts=_facts(run, funnel),
         versions=run.versions or _installed(),
         versions_are_here=not run.versions,
@@ -130,6 +137,15 @@ def _render(
         ),
     )
     return content, _tables(headline, run, funnel, comparison, lineage, cards)
+
+
+def _rollout_groups(train_folder: Path) -> list[GroupView]:
+    """Of the last step."""
+    steps = steps_of(train_folder)
+    if not steps:
+        return []
+    rollouts = read_rollouts(train_folder, steps[-1], [])
+    return view_rollouts(rollouts, steps[-1], token_texts(train_folder))[:_MAX_GROUPS]
 
 
 def _headline(run: RunData, title: str | None) -> _Headline:

@@ -34,6 +34,8 @@ class Arm:
     subsets: Mapping[str, Mapping[str, float]]
     subset_intervals: Mapping[str, Mapping[str, tuple[float, float]]]
     versions: Mapping[str, str] = field(default_factory=dict)
+    tools: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    """Calls, failures, cost and mean seconds of each tool, where the policy had any."""
 
 
 @dataclass(frozen=True)
@@ -188,9 +190,8 @@ def _records(
 
 
 def _arms(folder: Path, problems: list[str]) -> Mapping[str, Arm]:
-    """Arms by name: `before` first, `after` last, others between them in the alphabet's order."""
-    rank = {"before": 0, "base": 0, "after": 2}
-    paths = sorted(folder.glob("*.json"), key=lambda path: (rank.get(path.stem, 1), path.stem))
+    """Arms by name: `before` first, `after` last, others between them, checkpoints by number."""
+    paths = sorted(folder.glob("*.json"), key=lambda path: _arm_place(path.stem))
     found = {}
     for path in paths:
         value = _mapping(path, problems)
@@ -209,6 +210,12 @@ def _arms(folder: Path, problems: list[str]) -> Mapping[str, Arm]:
 def _difference_interval(folder: Path, problems: list[str]) -> tuple[float, float] | None:
     value = _mapping(folder / "difference.json", problems) or {}
     return _pairs_of_numbers({"ends": [value.get("low"), value.get("high")]}).get("ends")
+
+
+def _arm_place(name: str) -> tuple[int, int, str]:
+    _, _, number = name.rpartition("-")
+    rank = {"before": 0, "base": 0, "after": 2}
+    return rank.get(name, 1), int(number) if number.isdecimal() else 0, name
 
 
 def _arm(stem: str, value: Mapping[str, Any]) -> Arm:
@@ -235,6 +242,7 @@ def _arm(stem: str, value: Mapping[str, Any]) -> Arm:
         subsets={subset: _numbers(raw) for subset, raw in raw_subsets.items()},
         subset_intervals=subset_intervals,
         versions={name: str(number) for name, number in (value.get("versions") or {}).items()},
+        tools={name: _numbers(raw) for name, raw in (value.get("tools") or {}).items()},
     )
 
 

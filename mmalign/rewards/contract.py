@@ -22,6 +22,7 @@ from typing import Any, Literal, TypeVar
 from mmalign.errors import ConfigError
 from mmalign.records import JsonDict, Rollout, Sample
 from mmalign.records.rollouts import Stop
+from mmalign.rewards.question_answering import gold_answers_of
 
 __all__ = [
     "Episode",
@@ -83,10 +84,7 @@ class Episode:
     @property
     def gold_answers(self) -> tuple[str, ...]:
         """`golden_answers` of the sample's metadata, else its answer."""
-        known = self.sample.metadata.get("golden_answers")
-        if isinstance(known, list | tuple) and known:
-            return tuple(map(str, known))
-        return () if self.sample.answer is None else (self.sample.answer,)
+        return gold_answers_of(self.sample)
 
     @classmethod
     def of(

@@ -10,10 +10,12 @@ from collections import Counter
 from collections.abc import Sequence
 
 from mmalign.errors import RecordError
+from mmalign.records import Sample
 
 __all__ = [
     "answer_f1",
     "exact_match",
+    "gold_answers_of",
     "last_answer",
     "normalise_answer",
     "require_gold_answers",
@@ -75,6 +77,14 @@ def last_answer(text: str) -> str | None:
     """
     found = _ANSWER.findall(text)
     return found[-1].strip() if found else None
+
+
+def gold_answers_of(sample: Sample) -> tuple[str, ...]:
+    """`golden_answers` of the sample's metadata, else its answer; empty where it has neither."""
+    known = sample.metadata.get("golden_answers")
+    if isinstance(known, list | tuple) and known:
+        return tuple(map(str, known))
+    return () if sample.answer is None else (sample.answer,)
 
 
 def require_gold_answers(gold_answers: Sequence[str]) -> tuple[str, ...]:

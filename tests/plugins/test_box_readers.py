@@ -14,7 +14,11 @@ from mmalign.evaluation import Prediction, score
 from mmalign.rewards.boxes import parse_boxes
 from mmalign.rewards.detection import box_reward, detection_row
 
-CATEGORIES = [{"id": 7, "name": "cat"}, {"id": 9, "name": "dog"}, {"id": 3, "name": "traffic light"}]
+CATEGORIES = [
+    {"id": 7, "name": "cat"},
+    {"id": 9, "name": "dog"},
+    {"id": 3, "name": "traffic light"},
+]
 
 
 def annotation(number: int, image: int, category: int, bbox: list[float], **more: Any) -> Any:
@@ -87,9 +91,8 @@ def test_gold_answers_earn_nearly_all_in_every_space(space: Any, tmp_path: Path)
     row = rows(write(tmp_path), coord_space=space)[2]
     assert len(parse_boxes(row.answer)) == 3
     assert box_reward(row.answer, detection_row(row)).total > 2.9
-    others = [r for r in rows(write(tmp_path)) if r.id == "20"]
-    if space != "input_pixels":
-        assert box_reward(row.answer, detection_row(others[0])).total < 2
+    other = rows(write(tmp_path), limits={"max_pixels": 100_000})[2]
+    assert box_reward(row.answer, detection_row(other)).total < 1.5
 
 
 def test_a_query_for_each_category_that_the_picture_shows(tmp_path: Path) -> None:
@@ -102,7 +105,7 @@ def test_a_query_for_each_category_that_the_picture_shows(tmp_path: Path) -> Non
     answers = [Prediction(id=row.id, prediction=row.answer) for row in found]
     scores = score(found, answers, metric="detection")
     assert scores.counts["units"] == 2
-    assert scores.metrics["AP50"] == 100.0
+    assert scores.metrics["AP50"] == pytest.approx(100)
 
 
 def test_rows_can_be_chosen_by_the_number_of_boxes(tmp_path: Path) -> None:
@@ -142,7 +145,7 @@ def test_a_file_of_another_form_is_refused(tmp_path: Path) -> None:
     path.write_text('{"images": [], "categories": [3]}')
     with pytest.raises(RecordError, match="has no list 'categories' of objects"):
         rows(path)
-    with pytest.raises(ConfigError, match="b.json"):
+    with pytest.raises(ConfigError, match=r"b\.json"):
         rows(tmp_path / "b.json")
 
 
@@ -176,9 +179,9 @@ def test_odinw_is_the_mean_over_sets(wild: Path) -> None:
         for row in found
     ]
     scores = score(found, answers, metric="detection")
-    assert scores.subsets["pothole"]["AP50"] == 100.0
+    assert scores.subsets["pothole"]["AP50"] == pytest.approx(100)
     assert scores.subsets["pistols"]["AP50"] == 0.0
-    assert scores.metrics["AP50"] == 50.0
+    assert scores.metrics["AP50"] == pytest.approx(50)
 
 
 def test_odinw_refuses_unknown_sets_and_folders_without_annotations(wild: Path) -> None:

@@ -135,6 +135,7 @@ def test_the_boxes_of_a_run_can_be_printed_and_drawn(
     output = tmp_path / "boxes.png"
     assert run(["show", "boxes", str(folder), "--output", str(output)]) == 0
     assert "gold boxes" in capsys.readouterr().out
-    assert Image.open(output).size[0] > 100
+    with Image.open(output) as picture:
+        assert picture.size[0] > 100
     assert run(["show", "boxes", str(folder), "--sample", "other"]) == 2
     assert "holds no answer to other" in capsys.readouterr().err

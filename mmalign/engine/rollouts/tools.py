@@ -223,7 +223,7 @@ def _parts(said: Any) -> Sequence[Mapping[str, Any]]:
 
 def _schema_title(tool: BaseTool) -> str:
     schema = tool.get_input_schema()
-    return str(schema.model_config.get("title") or schema.__name__)
+    return str(getattr(schema, "model_config", {}).get("title") or schema.__name__)
 
 
 def _explained(error: ValidationError) -> str:

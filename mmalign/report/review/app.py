@@ -3,7 +3,6 @@
 import asyncio
 import json
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from starlette.applications import Starlette
@@ -39,18 +38,13 @@ from mmalign.report.review.pages import (
     view_question,
 )
 from mmalign.report.review.queries import Query
+from mmalign.report.review.rollouts import RolloutPages
 from mmalign.report.review.shelf import Shelf
+from mmalign.report.review.static import static_file
 from mmalign.report.run_folder import sampling_of
 
 __all__ = ["RunPages", "guarded_app"]
 
-_HERE = Path(__file__).parent
-_STATIC = {
-    "matrix.js": (_HERE.parent / "matrix.js", "text/javascript"),
-    "page.css": (_HERE.parent / "page.css", "text/css"),
-    "view.css": (_HERE / "view.css", "text/css"),
-    "view.js": (_HERE / "view.js", "text/javascript"),
-}
 _MAX_BODY_BYTES = 1 << 20
 
 
@@ -59,8 +53,9 @@ def guarded_app(pages: "RunPages", *, token: str, port: int) -> ASGIApp:
     routes = [
         Route("/", pages.page),
         Route("/status", pages.status),
-        Route("/static/{name}", _static),
+        Route("/static/{name}", static_file),
         Route("/media/{key}", pages.media),
+        Route("/rollouts", pages.rollouts.page),
         Route("/decide", pages.decide, methods=["POST"]),
         Route("/answer", pages.answer, methods=["POST"]),
         Route("/export", pages.export, methods=["POST"]),
@@ -89,6 +84,7 @@ class RunPages:
         self.shelf = Shelf(
             self.store.folder / "data", sampling_of(manifest.config if manifest else {})
         )
+        self.rollouts = RolloutPages(self.store.folder)
         self._writing = asyncio.Lock()
         self.template = templates().get_template("view.html.jinja")
 
@@ -100,6 +96,7 @@ class RunPages:
         content = self.template.render(
             run=self.store.folder.resolve().name,
             read_only=self.read_only,
+            has_rollouts=self.rollouts.has_rollouts,
             query=query,
             counts=self._counts(len(questions)),
             decided=self.index.num_decided(),
@@ -229,13 +226,6 @@ async def _body(request: Request) -> dict[str, Any]:
     if not isinstance(body, dict):
         raise HTTPException(400, "send a JSON object")
     return body
-
-
-def _static(request: Request) -> Response:
-    found = _STATIC.get(request.path_params["name"])
-    if found is None:
-        raise HTTPException(404)
-    return FileResponse(found[0], media_type=found[1])
 
 
 def _refused(_request: Request, error: Exception) -> Response:

@@ -4,6 +4,8 @@ import getpass
 import logging
 import socket
 from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 import uvicorn
@@ -13,6 +15,7 @@ from mmalign.engine.store import RunStore
 from mmalign.errors import ConfigError, StoreError
 from mmalign.report.review.app import RunPages, guarded_app
 from mmalign.report.review.guard import new_token
+from mmalign.report.review.rollouts import RolloutPages, guarded_rollouts
 
 __all__ = ["quiet_server", "serve"]
 
@@ -25,7 +28,7 @@ def serve(
     """Serve a run's pages until the process is asked to end.
 
     Args:
-        run_folder: What `mmalign build` wrote or is writing.
+        run_folder: What `mmalign build` wrote or is writing, or what was trained on rollouts.
         port: Of 127.0.0.1; 0 takes a free one.
         read_only: Take no decisions.
         started: Is called with the address, token included, before the first request is taken.
@@ -36,20 +39,30 @@ def serve(
     """
     if not run_folder.is_dir():
         raise StoreError(f"{run_folder}: no such run folder; give one that `mmalign build` wrote")
+    rollouts = RolloutPages(run_folder)
+    if rollouts.has_rollouts and not (run_folder / "store.sqlite").exists():
+        with _listening(port) as listening:
+            _run(partial(guarded_rollouts, rollouts), listening, started)
+        return
     with RunStore(run_folder, read_only=True) as store, _listening(port) as listening:
         pages = RunPages(store, by=_user(), read_only=read_only)
         try:
             pages.index.refresh()
-            token, port = new_token(), listening.getsockname()[1]
-            server = quiet_server(guarded_app(pages, token=token, port=port))
-            # a film that is being sent ends with us, and that is no error
-            log.addFilter(lambda _: not server.should_exit)
-            started(f"http://127.0.0.1:{port}/?token={token}")
-            server.run(sockets=[listening])
-        except KeyboardInterrupt:
-            pass  # uvicorn has closed everything and raises what it was sent once more
+            _run(partial(guarded_app, pages), listening, started)
         finally:
             pages.index.close()
+
+
+def _run(
+    app: Callable[..., ASGIApp], listening: socket.socket, started: Callable[[str], object]
+) -> None:
+    token, port = new_token(), listening.getsockname()[1]
+    server = quiet_server(app(token=token, port=port))
+    # a film that is being sent ends with us, and that is no error
+    log.addFilter(lambda _: not server.should_exit)
+    started(f"http://127.0.0.1:{port}/?token={token}")
+    with suppress(KeyboardInterrupt):  # uvicorn has closed everything and raises it once more
+        server.run(sockets=[listening])
 
 
 def quiet_server(app: ASGIApp) -> uvicorn.Server:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from mmalign.datasets.shapes import read_detection
@@ -14,9 +15,16 @@ from mmalign.datasets.shapes.detection import (
     fingerprint,
     pictures_of,
 )
-from mmalign.datasets.shapes.detection_model import detection_tokenizer
+from mmalign.datasets.shapes.detection_model import (
+    NAMES,
+    detection_tokenizer,
+    order_numbers,
+    picture_frame,
+)
+from mmalign.datasets.shapes.model import processor_of_shapes, untrained_model
 from mmalign.datasets.shapes.pictures import PICTURE_SIZE, Picture, draw_picture, render_picture
 from mmalign.datasets.shapes.reader import Split
+from mmalign.datasets.shapes.tower import align_tower
 from mmalign.errors import ConfigError
 from mmalign.rewards.boxes import box_overlaps, parse_boxes, scale_box
 from mmalign.rewards.detection import box_reward, detection_row
@@ -104,3 +112,24 @@ def test_the_tokens_of_prompts_and_answers_lose_nothing(
         assert tokenizer.decode(ids) == text
     one = json.loads(texts[0])[:1]
     assert len(tokenizer(json.dumps(one))["input_ids"]) == 14
+
+
+def test_numbers_begin_alike_where_they_are_close() -> None:
+    start = untrained_model(0, processor_of_shapes(detection_tokenizer()))
+    order_numbers(start, seed=0)
+    names = [str(number) for number in range(65)]
+    known = start.processor.tokenizer.convert_tokens_to_ids(names)
+    rows = start.model.get_input_embeddings().weight[known].detach()
+    alike = torch.nn.functional.cosine_similarity(rows[30], rows, dim=1)
+    assert alike[30] > alike[31] > alike[32] > alike[34]
+    assert alike[31] > 0.7
+    assert alike[50] < 0.3
+    assert rows.std() == pytest.approx(0.08, rel=0.1)
+
+
+def test_the_tower_learns_what_pictures_show() -> None:
+    start = untrained_model(0, processor_of_shapes(detection_tokenizer()))
+    losses = align_tower(
+        start, seed=0, steps=8, batch_size=8, draw_frame=picture_frame, words=NAMES
+    )
+    assert losses[-1] < losses[0]
