@@ -1,5 +1,6 @@
 import asyncio
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
@@ -9,13 +10,22 @@ from mmalign.engine.budget import Budget, BudgetConfig, Price, Spending
 from mmalign.engine.ledger import Ledger, SamplePass
 from mmalign.engine.ledgered_model import LedgeredModel
 from mmalign.engine.store import RunStore
-from mmalign.errors import MediaMissingError, ModelResponseError, ModelTimeoutError
-from mmalign.models.protocol import ChatModel, Sampling
+from mmalign.errors import CapabilityError, MediaMissingError, ModelResponseError, ModelTimeoutError
+from mmalign.models.protocol import ChatModel, SampledTokens, SamplesTokens, Sampling
 from mmalign.records import MediaOperation, MediaRef, user
 from mmalign.testing.models import FailingModel, ScriptedModel, SlowModel
+from mmalign.testing.policies import ScriptedPolicy
 
 T = TypeVar("T")
 PROMPT = [user("say something nice")]
+
+
+@dataclass
+class NamedPolicy(ScriptedPolicy):
+    """A policy that the ledger can name."""
+
+    name: str = "scripted"
+    identity: dict[str, str] = field(default_factory=dict)
 
 
 class Desk:
@@ -195,3 +205,44 @@ def test_scores_are_ledgered(tmp_path: Path) -> None:
     first, second, other = at_a_desk(tmp_path, use)
     assert first == second != other
     assert len(model.calls) == 2
+
+
+def test_drawn_tokens_are_asked_once_and_replayed(tmp_path: Path) -> None:
+    policy = NamedPolicy(lambda said, seed: f"go on{said}¶")
+
+    async def use(desk: Desk) -> tuple[SampledTokens, SamplePass]:
+        sample_pass = SamplePass("s0")
+        model = desk.model(policy, sample_pass)  # type: ignore[arg-type]  # rolls out only
+        assert isinstance(model, SamplesTokens)
+        ids = await model.tokenize("!")
+        return await model.sample_tokens(PROMPT, ids, sampling=Sampling(), seed=3), sample_pass
+
+    first, paid = at_a_desk(tmp_path, use)
+    second, replayed = at_a_desk(tmp_path, use)
+    assert first == second
+    assert first.text == "go on!"
+    assert policy.asked == ["!"]
+    assert paid.num_tokens == replayed.num_tokens == 1 + len("go on!¶")
+
+
+def test_another_seed_or_other_tokens_are_another_request(tmp_path: Path) -> None:
+    policy = NamedPolicy(lambda said, seed: f"{seed}¶")
+
+    async def use(desk: Desk) -> list[str]:
+        model = desk.model(policy)  # type: ignore[arg-type]  # rolls out only
+        asked = [((), 1), ((), 2), ((65,), 1)]
+        return [
+            (await model.sample_tokens(PROMPT, ids, sampling=Sampling(), seed=seed)).text
+            for ids, seed in asked
+        ]
+
+    assert at_a_desk(tmp_path, use) == ["1", "2", "1"]
+    assert policy.asked == ["", "", "A"]
+
+
+def test_a_server_cannot_be_rolled_out(tmp_path: Path) -> None:
+    async def use(desk: Desk) -> None:
+        await desk.model(ScriptedModel()).tokenize("a")
+
+    with pytest.raises(CapabilityError, match="does not tell which tokens it draws"):
+        at_a_desk(tmp_path, use)

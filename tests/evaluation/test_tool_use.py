@@ -1,7 +1,7 @@
 """EM, TC and TP of rolled-out policies; the rollouts are kept."""
 
 import asyncio
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
@@ -28,7 +28,7 @@ class NamedPolicy(ScriptedPolicy):
     """A policy that an evaluation can name."""
 
     name: str = "scripted"
-    identity: tuple[tuple[str, str], ...] = ()
+    identity: dict[str, str] = field(default_factory=dict)
 
 
 def sample(number: int, answer: str, kind: str = "sum", **metadata: object) -> Sample:
