@@ -24,6 +24,7 @@ from mmalign.evaluation.predictions import Prediction
 from mmalign.evaluation.scoring import (
     JUDGES,
     ROLLS_OUT,
+    RUNS,
     require_draws,
     require_judge,
     require_rollouts,
@@ -171,7 +172,7 @@ async def evaluate(
         num_samples: Answers drawn to each question, for a metric of `RUNS`.
         k: Sizes of pass@k, for such a metric.
         answer_seed: Of the draws, where there are several.
-        sandbox: Where programs are run, for such a metric.
+        sandbox: Where programs are run, for a metric that runs them or rolls out with tools.
         rollouts: How the policy is rolled out, for a metric of `ROLLS_OUT`.
 
     Raises:
@@ -198,10 +199,10 @@ async def evaluate(
     if drawn_from is not None:
         origin["answer_seed"] = drawn_from
     if rollouts is not None:
-        answer = rolling_out(model, rollouts, seed=answer_seed)
+        answer = rolling_out(model, rollouts, sandbox=sandbox, seed=answer_seed)
         origin["rollouts"] = rollout_settings(rollouts)
     predictions, errors = await arm.answers(model, answer, origin)
-    if sandbox is not None:
+    if sandbox is not None and metric in RUNS:
         scores = await arm.scored_by_running(sandbox, predictions, k)
     elif judge is not None:
         scores, more = await arm.scored_by_judge(judge, predictions, beside)

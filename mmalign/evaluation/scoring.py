@@ -144,9 +144,9 @@ def require_sandbox(metric: str, *, has_sandbox: bool) -> None:
     """
     if metric in RUNS and not has_sandbox:
         raise ConfigError(f"evaluation.metric: {metric} runs programs; give it a sandbox")
-    if metric not in RUNS and has_sandbox:
+    if metric not in RUNS | ROLLS_OUT and has_sandbox:
         raise ConfigError(
-            f"evaluation.metric: {metric} runs no programs, found a sandbox; leave it out or use "
+            f"evaluation.metric: {metric} runs nothing, found a sandbox; leave it out or use "
             f"{', '.join(sorted(RUNS))}"
         )
 

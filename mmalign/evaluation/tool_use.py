@@ -25,6 +25,7 @@ from mmalign.rewards.question_answering import (
     gold_answers_of,
     require_gold_answers,
 )
+from mmalign.sandbox import Sandbox
 
 __all__ = ["RolledOut", "rolling_out", "rollout_settings", "tool_costs", "tool_use"]
 
@@ -39,9 +40,15 @@ class RolledOut(Prediction):
 
 
 def rolling_out(
-    model: ChatModel, config: RolloutConfig, *, seed: int
+    model: ChatModel, config: RolloutConfig, *, sandbox: Sandbox | None, seed: int
 ) -> Callable[[Question], Awaitable[RolledOut]]:
     """How a question is asked: one greedy rollout by the recipe's budgets.
+
+    Args:
+        model: The policy.
+        config: Tools and budgets.
+        sandbox: For tools that run what the policy wrote.
+        seed: Of the draws.
 
     Raises:
         CapabilityError: The model does not tell which tokens it drew.
@@ -53,7 +60,7 @@ def rolling_out(
         )
     policy = model
     greedy = config.model_copy(update={"temperature": 0.0, "top_p": 1.0})
-    tools = load_tools(config.tools)
+    tools = load_tools(config.tools, sandbox=sandbox)
 
     async def answer(question: Question) -> RolledOut:
         ((rollout,),) = await roll_out(

@@ -21,8 +21,12 @@ def agent_settings(graph: AgentGraph, plugin: Plugin) -> Config:
     return validate(config_class(graph), plugin.arguments, "agent")
 
 
-def online_agent(config: RunConfig) -> OnlineAgent:
+def online_agent(config: RunConfig, sandbox: Sandbox) -> OnlineAgent:
     """The recipe's agent, for a trainer that builds its own pairs.
+
+    Args:
+        config: The recipe.
+        sandbox: Where it runs code; whoever opened it closes it.
 
     Raises:
         ConfigError: There is none.
@@ -31,5 +35,4 @@ def online_agent(config: RunConfig) -> OnlineAgent:
         raise ConfigError("trainer.online: true wants an agent that builds pairs; name one")
     graph = load_agent(config.agent)
     settings = agent_settings(graph, config.agent)
-    sandbox = Sandbox(config.sandbox)  # starts nothing until an agent runs code
     return OnlineAgent(graph, settings, config.agent.path, config.seed, sandbox)

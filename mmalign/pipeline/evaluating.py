@@ -214,7 +214,7 @@ async def _evaluate(
     section = config.evaluation
     assert section is not None
     judge = None if section.judge is None else load_model(section.judge, config.media)
-    sandbox = Sandbox(config.sandbox) if section.metric in RUNS else None
+    sandbox = Sandbox(config.sandbox) if section.metric in RUNS | ROLLS_OUT else None
     try:
         return await evaluate(
             model,

@@ -161,8 +161,7 @@ def train_policy(config: RunConfig, console: Console) -> Path:
     if config.trainer is None:
         raise ConfigError("the recipe has no trainer, so there is nothing to train")
     objective = _objective(config)
-    agent = online_agent(config) if config.trainer.online else None
-    try:
+    with Sandbox(config.sandbox) as sandbox:  # starts nothing until something is run
         return train(
             policy_path(config),
             _records(config, objective),
@@ -173,12 +172,9 @@ def train_policy(config: RunConfig, console: Console) -> Path:
             media=config.media,
             cache=default_cache(),
             console=console,
-            agent=agent,
-            rollouts=rollout_task(config),
+            agent=online_agent(config, sandbox) if config.trainer.online else None,
+            rollouts=rollout_task(config, sandbox),
         )
-    finally:
-        if agent is not None and agent.sandbox is not None:
-            agent.sandbox.close()
 
 
 def plan_policy(config: RunConfig, console: Console) -> dict[str, Any]:
@@ -190,15 +186,16 @@ def plan_policy(config: RunConfig, console: Console) -> dict[str, Any]:
     if config.trainer is None:
         raise ConfigError("the recipe has no trainer, so there is nothing to plan")
     objective = _objective(config)
-    plan = plan_training(
-        policy_path(config),
-        _records(config, objective),
-        objective=objective,
-        trainer=config.trainer,
-        lora=config.lora,
-        media=config.media,
-        rollouts=rollout_task(config),
-    )
+    with Sandbox(config.sandbox) as sandbox:  # starts nothing, for nothing is run
+        plan = plan_training(
+            policy_path(config),
+            _records(config, objective),
+            objective=objective,
+            trainer=config.trainer,
+            lora=config.lora,
+            media=config.media,
+            rollouts=rollout_task(config, sandbox),
+        )
     console.print(plan_table(plan))
     return {"percentiles": percentiles(plan.counts), "too_long": list(plan.too_long)}
 

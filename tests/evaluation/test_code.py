@@ -270,7 +270,7 @@ def test_other_metrics_take_no_draws_and_no_sandbox(
             )
 
     refused("exact_match scores one answer per question, found num_samples 2", num_samples=2)
-    refused("exact_match runs no programs, found a sandbox", sandbox=sandbox)
+    refused("exact_match runs nothing, found a sandbox", sandbox=sandbox)
     twice = [{"id": "a", "prediction": "b", "draw": draw} for draw in (0, 1)]
     with pytest.raises(
         RecordError, match='sample "a" has 2 predictions, and this metric scores one'
