@@ -150,7 +150,9 @@ class PPOTrainer(RolloutTrainer):
 
     def _values(self, scores: BranchScores) -> list[Tensor]:
         """[T] of each branch: of the state before each of its tokens."""
-        return [self.value_head(hidden.float()).squeeze(-1) for hidden in scores.hidden]
+        device_type = self.args.device.type
+        with torch.autocast(device_type, enabled=False):  # in bfloat16 small values are lost
+            return [self.value_head(hidden.float()).squeeze(-1) for hidden in scores.hidden]
 
     def _with_values(self, example: RolloutExample, scores: BranchScores) -> RolloutExample:
         values = [found.cpu() for found in self._values(scores)]
