@@ -135,7 +135,7 @@ class PPOTrainer(RolloutTrainer):
 
     def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
         """The policy as anybody loads it, and the value head beside it."""
-        folder = Path(output_dir or self.args.output_dir)
+        folder = Path(output_dir or str(self.args.output_dir))
         with _without_head(self.policy):
             super()._save(output_dir, state_dict)
         if self.args.should_save:

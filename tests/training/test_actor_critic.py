@@ -169,7 +169,7 @@ def test_the_first_step_has_no_policy_loss_and_both_gradients(tmp_path: Path) ->
     from mmalign.training.examples import Batch
 
     losses = trainer.item_losses(Batch((example,)))
-    losses.total.backward()
+    torch.autograd.backward(losses.total)
     assert example.returns is not None
     assert example.old_values is not None
     error = (example.old_values[0] - example.returns[0]).square().mean() / 2
