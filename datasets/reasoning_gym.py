@@ -30,7 +30,13 @@ def read(
     """
     if find_spec("reasoning_gym") is None:
         raise ConfigError("reasoning_gym: the package reasoning-gym is not installed; install it")
-    library = import_module("reasoning_gym")
+    try:
+        library = import_module("reasoning_gym")
+    except ImportError as error:
+        raise ConfigError(
+            f"reasoning_gym: the package reasoning-gym cannot be imported: {error}; install it "
+            f"with what it depends on"
+        ) from error
     try:
         entries = library.create_dataset(task, size=num_samples, seed=seed, **(settings or {}))
     except (ValueError, TypeError, AssertionError) as error:

@@ -166,4 +166,4 @@ def _drawn(rng: Generator, names: Sequence[str], number: int) -> list[str]:
 
 
 def _one(rng: Generator, values: Sequence[str]) -> str:
-    return values[rng.integers(len(values))]
+    return values[int(rng.integers(len(values)))]

@@ -193,7 +193,10 @@ async def evaluate(
     _require_gold(items, [metric, beside], profile)
     asker = Asker(max_concurrency, allow_missing, console)
     arm = _Arm(items, num_samples, out_folder / name, metric, profile, asker)
-    origin = {"sampling": sampling.model_dump(mode="json"), "fingerprint": dict(fingerprint or {})}
+    origin: dict[str, Any] = {
+        "sampling": sampling.model_dump(mode="json"),
+        "fingerprint": dict(fingerprint or {}),
+    }
     drawn_from = answer_seed if num_samples > 1 else None
     answer: Answer = _answer_of(model, sampling, drawn_from)
     if drawn_from is not None:

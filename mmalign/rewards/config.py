@@ -94,7 +94,7 @@ def _function(config: RewardConfig) -> RewardFunction | Any:
     path = config.path or _ELSEWHERE.get(config.name or "")
     if path is not None:
         return import_plugin(path)
-    if config.name not in ROLLOUT_REWARDS:
+    if config.name is None or config.name not in ROLLOUT_REWARDS:
         near = get_close_matches(str(config.name), ROLLOUT_REWARDS, n=1)
         known = ", ".join((*ROLLOUT_REWARDS, *_ELSEWHERE))
         hint = f"did you mean {near[0]!r}?" if near else f"known: {known}"

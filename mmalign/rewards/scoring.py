@@ -14,6 +14,7 @@ import numbers
 import threading
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, NamedTuple
 
 from mmalign.errors import ModelCallError, RecordError, RewardError
@@ -144,7 +145,10 @@ class RewardRunner:
             places = [place for place, r in enumerate(rollouts) if r.stop != "error"]
             for part in [places] if is_whole and places else [[place] for place in places]:
                 shown = [episodes[place] for place in part]
-                arguments = arguments_of(function, form, shown, history) | reward.settings
+                arguments = {
+                    **arguments_of(function, form, shown, history),
+                    **reward.settings,
+                }
                 calls.append(_Call(number, part, arguments, history))
         given = [[_Given(None, "the rollout failed") for _ in rollouts] for _, rollouts in groups]
         for call, answer in zip(calls, _answers(function, calls), strict=True):
@@ -257,7 +261,7 @@ def _answers(function: RewardFunction, calls: Sequence[_Call]) -> list[Any]:
     for call in calls:
         limit_s = function.time_limit_s * len(call.places)
         try:
-            answers.append(call_within(lambda c=call: function.fn(**c.arguments), limit_s))
+            answers.append(call_within(partial(function.fn, **call.arguments), limit_s))
         except Exception as error:  # noqa: BLE001  # sorted by `_values`
             answers.append(error)
     return answers

@@ -135,7 +135,7 @@ class PPOTrainer(RolloutTrainer):
 
     def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
         """The policy as anybody loads it, and the value head beside it."""
-        folder = Path(output_dir or self.args.output_dir)
+        folder = Path(output_dir or str(self.args.output_dir))
         with _without_head(self.policy):
             super()._save(output_dir, state_dict)
         if self.args.should_save:
@@ -150,7 +150,9 @@ class PPOTrainer(RolloutTrainer):
 
     def _values(self, scores: BranchScores) -> list[Tensor]:
         """[T] of each branch: of the state before each of its tokens."""
-        return [self.value_head(hidden.float()).squeeze(-1) for hidden in scores.hidden]
+        device_type = self.args.device.type
+        with torch.autocast(device_type, enabled=False):  # in bfloat16 small values are lost
+            return [self.value_head(hidden.float()).squeeze(-1) for hidden in scores.hidden]
 
     def _with_values(self, example: RolloutExample, scores: BranchScores) -> RolloutExample:
         values = [found.cpu() for found in self._values(scores)]

@@ -67,7 +67,8 @@ class GroupTrainer(RolloutTrainer):
         ]
         if self.settings.loss_kl_weight == 0:
             weighed = [_without_zeros(example) for example in weighed]
-        if self.settings.steps_per_generation > 1:
+        is_anchored = self.settings.reward_kl_weight > 0
+        if self.settings.steps_per_generation > 1 and not is_anchored:
             weighed = self.measure(
                 weighed, _with_old_logps, with_reference=self.settings.loss_kl_weight > 0
             )
@@ -161,10 +162,10 @@ def policy_metrics(
     at_sampling = terms.old_token_logps
     if at_sampling is None:
         at_sampling = terms.policy_token_logps.detach()
-    signs = terms.advantages if terms.advantages.ndim == result.clipped.ndim else None
-    if signs is None:
-        signs = terms.advantages.unsqueeze(-1).expand(result.clipped.shape)
-    is_whole = result.clipped.ndim == 1
+    is_whole = result.clipped.ndim == 1  # a rollout is clipped, not its tokens
+    signs = terms.advantages
+    if signs.ndim < result.clipped.ndim:
+        signs = signs.unsqueeze(-1)
 
     def share(clipped: Tensor) -> Tensor:
         rows = clipped.float() if is_whole else row_means(clipped.float(), mask)

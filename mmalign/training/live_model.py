@@ -163,10 +163,8 @@ class LiveModel(TransformersChatModel):
 
     @contextlib.contextmanager
     def _evaluating(self) -> Iterator[None]:
-        with (
-            self._reference.in_place() if self._reference else super()._evaluating(),
-            self._autocast(),  # tokens are drawn from what the loss will see
-        ):
+        in_place = self._reference.in_place() if self._reference else super()._evaluating()
+        with in_place, self._autocast():  # tokens are drawn from what the loss will see
             yield
 
     def _row(self, prompt: EncodedPrompt, *branches: EncodedCompletion) -> Row:

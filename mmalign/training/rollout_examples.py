@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -65,7 +65,7 @@ class RolloutExample(Example):
         """The example with some of its branches; what the loss is averaged over stays."""
         (row,) = self.rows
         chosen = [index for index in range(len(row.branches)) if keeps(index)]
-        per_branch = {
+        per_branch: dict[str, Any] = {
             name: tuple(values[index] for index in chosen)
             for name in _PER_BRANCH
             if (values := getattr(self, name)) is not None and len(values)

@@ -62,6 +62,11 @@ class _Step(NamedTuple):
     num_branches: int
 
 
+def _places(places: Sequence[int]) -> list[int]:
+    """Nothing is learnt from them."""
+    return list(places)
+
+
 class RolloutTrainer(ObjectiveTrainer):
     """Rolls out the prompts of a generation, then takes the steps that it is for.
 
@@ -70,7 +75,7 @@ class RolloutTrainer(ObjectiveTrainer):
     training stands in `rollouts/dropped-PROCESS.jsonl`.
     """
 
-    collate = staticmethod(list)  # type: ignore[assignment]  # places, of which nothing is learnt
+    collate = staticmethod(_places)  # type: ignore[assignment]  # other items, no batch
 
     def __init__(
         self, *args: Any, task: RolloutTask, encoder: Encoder, output_dir: Path, **kwargs: Any
@@ -122,7 +127,7 @@ class RolloutTrainer(ObjectiveTrainer):
         """The micro-batches of one step; the losses are shares of the step's mean already."""
         if self.vision is not None:
             self.vision.begin_step()
-        Trainer.get_batch_samples(self, epoch_iterator, num_batches, device)  # type: ignore[arg-type]  # counts on
+        Trainer.get_batch_samples(self, epoch_iterator, num_batches, device)
         place = self.state.global_step % self.settings.steps_per_generation
         if place == 0:
             self._steps = self._generate(self.state.global_step)
@@ -159,7 +164,7 @@ class RolloutTrainer(ObjectiveTrainer):
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
         super()._save_checkpoint(model, trial)
         if self.args.should_save:
-            folder = Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}"
+            folder = Path(str(self.args.output_dir)) / f"checkpoint-{self.state.global_step}"
             text = json.dumps(self.rollout_state(), indent=1)
             (folder / STATE_FILE).write_text(text, encoding="utf-8")
 
@@ -370,15 +375,12 @@ class RolloutTrainer(ObjectiveTrainer):
 
     @property
     def _prompts_per_generation(self) -> int:
-        return (
-            self.args.train_batch_size
-            * self.args.gradient_accumulation_steps
-            * self.args.world_size
-            * self.settings.num_mini_batches
-        )
+        micro_batches = self.args.gradient_accumulation_steps * self.settings.num_mini_batches
+        return int(self.args.train_batch_size * self.args.world_size * micro_batches)
 
     def _is_own(self, place: int) -> bool:
-        return place // self.args.train_batch_size % self.args.world_size == self.args.process_index
+        process = place // self.args.train_batch_size % self.args.world_size
+        return bool(process == self.args.process_index)
 
 
 def _with_rewards(rollout: Rollout, scored: Scored) -> Rollout:

@@ -37,7 +37,7 @@ def test_every_objective_over_rollouts_reads_its_terms(name: str) -> None:
         given["ref_token_logps"] = torch.full((2, 3), -1.0)
     result = parse_objective({"name": name}).loss(terms(**given))
     assert result.loss.shape == (2,)
-    result.loss.sum().backward()
+    torch.autograd.backward(result.loss.sum())
     assert logps.grad is not None
     assert logps.grad[0, 2] == 0.0
     assert logps.grad[0, 0] < 0.0  # an advantage above 0 raises the token's probability
@@ -70,24 +70,21 @@ def test_rloo_worked_by_hand() -> None:
 def test_rloo_on_policy_has_the_gradient_of_reinforce() -> None:
     logps = terms().policy_token_logps.clone().requires_grad_()
     advantages = torch.tensor([0.7, -0.4])
-    rloo_loss(logps, None, advantages, MASK, terms().counts).loss.sum().backward()
+    torch.autograd.backward(rloo_loss(logps, None, advantages, MASK, terms().counts).loss.sum())
     expected = -advantages[:, None] * MASK / 2
     torch.testing.assert_close(logps.grad, expected)
 
 
 def test_rloo_is_the_sum_over_tokens_of_grpo_on_policy() -> None:
-    grads = []
-    for loss in (
-        lambda logps: rloo_loss(logps, None, terms().advantages, MASK, terms().counts),
-        lambda logps: grpo_loss(
-            logps, None, terms().advantages, MASK, terms().counts, kl_weight=0.0,
-            loss_aggregation="seq-mean-token-sum",
-        ),
-    ):  # fmt: skip
-        logps = terms().policy_token_logps.clone().requires_grad_()
-        loss(logps).loss.sum().backward()
-        grads.append(logps.grad)
-    torch.testing.assert_close(grads[0], grads[1])
+    logps = [terms().policy_token_logps.clone().requires_grad_() for _ in range(2)]
+    known = (terms().advantages, MASK, terms().counts)
+    losses = (
+        rloo_loss(logps[0], None, *known),
+        grpo_loss(logps[1], None, *known, kl_weight=0.0, loss_aggregation="seq-mean-token-sum"),
+    )
+    for loss in losses:
+        torch.autograd.backward(loss.loss.sum())
+    torch.testing.assert_close(logps[0].grad, logps[1].grad)
 
 
 def test_left_out_of_its_own_baseline() -> None:

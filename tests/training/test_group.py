@@ -119,7 +119,12 @@ def test_the_same_run_gives_the_same_weights(lm_dir: Path, tmp_path: Path) -> No
 
 
 def test_branches_and_plain_rows_give_one_step(lm_dir: Path, tmp_path: Path) -> None:
-    changes = {"max_steps": 1, "optim": "sgd", "max_grad_norm": 0, "learning_rate": 0.1}
+    changes: dict[str, Any] = {
+        "max_steps": 1,
+        "optim": "sgd",
+        "max_grad_norm": 0,
+        "learning_rate": 0.1,
+    }
     one, other = (
         moved(fit(lm_dir, tmp_path / layout, layout=layout, **changes), lm_dir)
         for layout in ("branch", "plain")
@@ -130,7 +135,12 @@ def test_branches_and_plain_rows_give_one_step(lm_dir: Path, tmp_path: Path) -> 
 @pytest.mark.parametrize("name", ["grpo", "dapo", "dr_grpo"])
 def test_micro_batches_change_nothing(name: str, lm_dir: Path, tmp_path: Path) -> None:
     """Also where a part has few tokens: token-mean divides by those of the whole step."""
-    changes = {"max_steps": 1, "optim": "sgd", "max_grad_norm": 0, "learning_rate": 0.1}
+    changes: dict[str, Any] = {
+        "max_steps": 1,
+        "optim": "sgd",
+        "max_grad_norm": 0,
+        "learning_rate": 0.1,
+    }
     settings = {"dynamic_sampling": False} if name == "dapo" else {}
     cuts = {"whole": (4, 1), "parts": (1, 4)}
     one, other = (
@@ -329,7 +339,7 @@ def test_no_gradient_reaches_an_observation_token(layout: Any) -> None:
     rows = [Row(prompt, (branch, branch))]
     config = TrainerConfig(layout=layout)
     scores = score_branches(tiny.model, tiny.family, rows, config, reference=None)
-    torch.cat(scores.logps).sum().backward()
+    torch.autograd.backward(torch.cat(scores.logps).sum())
     handle.remove()
     assert [len(part) for part in scores.logps] == [4, 4]
     (state,) = states

@@ -22,7 +22,8 @@ def test_exactly_the_tokens_of_the_observation_are_masked() -> None:
     labelled = LabelledResponse(
         sample_id="s", prompt=(user("which?"),), response=response((START, END)), desirable=True
     )
-    (branch,) = encoder.answer(labelled).branches
+    (row,) = encoder.answer(labelled).rows
+    (branch,) = row.branches
     inside = [max(start, START) < min(end, END) for start, end in branch.offsets]
     assert sum(inside) > 5
     assert branch.mask.tolist() == [not one for one in inside]
@@ -37,7 +38,8 @@ def test_each_side_of_a_pair_has_its_own() -> None:
         chosen=Response(messages=(text_of("<answer> red </answer>"),)),
         rejected=response((START, END)),
     )
-    chosen, rejected = encoder.pair(pair).branches
+    (row,) = encoder.pair(pair).rows
+    chosen, rejected = row.branches
     assert chosen.mask.all()
     assert not rejected.mask.all()
     assert rejected.mask.any()

@@ -51,17 +51,17 @@ def test_questions_are_frozen(split: Split) -> None:
 @pytest.mark.parametrize("kind", KINDS)
 def test_no_question_is_in_two_of_the_held_out_splits(kind: str) -> None:
     found = [texts(split, kind) for split in HELD_OUT]
-    assert len(set.union(*found)) == sum(map(len, found)) > 0
+    assert len(found[0] | found[1] | found[2]) == sum(map(len, found)) > 0
 
 
 @pytest.mark.parametrize("kind", ["hard_sum", "person", "two_hop"])
 def test_lessons_do_not_tell_what_takes_a_tool(kind: str) -> None:
-    assert not texts("lessons", kind) & set.union(*(texts(split, kind) for split in HELD_OUT))
+    assert not any(texts("lessons", kind) & texts(split, kind) for split in HELD_OUT)
 
 
 @pytest.mark.parametrize("kind", ["easy_sum", "city"])
 def test_lessons_tell_all_that_is_known_by_heart(kind: str) -> None:
-    assert texts("lessons", kind) >= set.union(*(texts(split, kind) for split in HELD_OUT))
+    assert all(texts("lessons", kind) >= texts(split, kind) for split in HELD_OUT)
 
 
 def test_samples_say_how_many_calls_they_take() -> None:

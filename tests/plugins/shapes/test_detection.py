@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -119,7 +120,8 @@ def test_numbers_begin_alike_where_they_are_close() -> None:
     order_numbers(start, seed=0)
     names = [str(number) for number in range(65)]
     known = start.processor.tokenizer.convert_tokens_to_ids(names)
-    rows = start.model.get_input_embeddings().weight[known].detach()
+    embedding: Any = start.model.get_input_embeddings().weight  # typed as tensor or module
+    rows = embedding[known].detach()
     alike = torch.nn.functional.cosine_similarity(rows[30], rows, dim=1)
     assert alike[30] > alike[31] > alike[32] > alike[34]
     assert alike[31] > 0.7
