@@ -90,8 +90,7 @@ programs-model: setup
 lookups-model: setup
 	$(RUN) mmalign.datasets.lookups.model runs/lookups-model/start
 	$(BIN)/mmalign train configs/lookups_base_model.yaml
-	$(RUN) mmalign.datasets.lookups.model datasets/lookups/base_model --halve runs/lookups-model/train
-	cp runs/lookups-model/train/README.md datasets/lookups/base_model/README.md
+	$(RUN) mmalign.datasets.lookups.model datasets/lookups/base_model --trained runs/lookups-model/train
 	$(BIN)/mmalign eval configs/lookups_otc.yaml --arm before
 
 # Teaches a model of real parts what is heard and seen in real clips: a quarter of an hour on one core.

@@ -11,12 +11,12 @@ import pytest
 from transformers import AutoTokenizer
 
 from mmalign.api import ConfigError
-from mmalign.datasets.lookups import corpus, read, read_lessons, reader
-from mmalign.datasets.lookups.model import write_untrained
+from mmalign.datasets.lookups import corpus, model, read, read_lessons, reader
 from mmalign.datasets.lookups.questions import KINDS, Question, questions_of
 from mmalign.datasets.lookups.reader import SPLITS, fingerprint
 from mmalign.datasets.lookups.transcripts import draw_transcript
 from mmalign.datasets.lookups.world import Split
+from mmalign.datasets.small_language_model import write_untrained
 from mmalign.engine.rollouts import RolloutConfig, ToolConfig, load_tools, roll_out
 from mmalign.rewards.question_answering import last_answer
 from mmalign.testing.policies import ScriptedPolicy
@@ -35,7 +35,7 @@ TOOLS = (
 
 @pytest.fixture(scope="module")
 def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> object:
-    folder = write_untrained(tmp_path_factory.mktemp("lookups"))
+    folder = write_untrained(model.tokenizer(), tmp_path_factory.mktemp("lookups"))
     return AutoTokenizer.from_pretrained(folder)
 
 

@@ -10,8 +10,8 @@ from transformers import AutoTokenizer
 
 from mmalign.api import Sampling, Sandbox, SandboxConfig
 from mmalign.datasets.programs import model as programs_model
-from mmalign.datasets.programs.model import write_untrained
 from mmalign.datasets.programs.reader import read, read_lessons
+from mmalign.datasets.small_language_model import write_untrained
 from mmalign.media import FrameSampling
 from mmalign.models.load import load_model
 from mmalign.models.local import TransformersModelConfig
@@ -21,7 +21,9 @@ BASE_MODEL = Path(programs_model.__file__).parent / "base_model"
 
 @pytest.fixture(scope="module")
 def untrained(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_untrained(tmp_path_factory.mktemp("programs") / "start")
+    return write_untrained(
+        programs_model.tokenizer(), tmp_path_factory.mktemp("programs") / "start"
+    )
 
 
 def test_every_text_of_the_world_comes_back_from_the_tokenizer(untrained: Path) -> None:
@@ -42,8 +44,8 @@ def test_the_seed_fixes_the_weights(untrained: Path, tmp_path: Path) -> None:
         load_file(folder / "model.safetensors")["model.embed_tokens.weight"]
         for folder in (
             untrained,
-            write_untrained(tmp_path / "again"),
-            write_untrained(tmp_path / "other", seed=1),
+            write_untrained(programs_model.tokenizer(), tmp_path / "again"),
+            write_untrained(programs_model.tokenizer(), tmp_path / "other", seed=1),
         )
     )
     assert torch.equal(first, again)
