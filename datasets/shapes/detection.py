@@ -99,7 +99,7 @@ def _sample(split: Split, picture: Picture, media: MediaRef) -> Sample:
     return Sample(
         id=f"shapes-{split}-{picture.id}-detection",
         messages=(user(PROMPT, media),),
-        answer=written_boxes(gold, sizes),
+        answer=written_boxes(gold, sizes, label_first=True),
         boxes=boxes,
         metadata={
             "dataset": "shapes",

@@ -7,6 +7,7 @@ from.
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 from numpy.random import Generator
@@ -27,13 +28,13 @@ from mmalign.datasets.shapes.world import COLOURS, KINDS, SIZE
 
 __all__ = ["NAMES", "detection_tokenizer", "order_numbers", "picture_frame", "save_detector_start"]
 
-_PIECES = ('{"bbox_2d": [', '], "label": "', '"}', ", ", "[", "]")
+_PIECES = ('{"label": "', '", "bbox_2d": [', "]}", ", ", "[", "]")
 """What stands between the numbers and names of the JSON."""
 _NUM_WAVES = 16
 _EMBEDDING_STD = 0.08
 """As the text model draws its weights."""
 NAMES = (*COLOURS, *(f" {kind}" for kind in KINDS))
-_PATTERN = r'\{"bbox_2d": \[|\], "label": "|"\}|, |\[|\]|[0-9]+| ?[a-z_0-9]+| ?[^\sa-z0-9]|\s'
+_PATTERN = r'\{"label": "|", "bbox_2d": \[|\]\}|, |\[|\]|[0-9]+| ?[a-z_0-9]+| ?[^\sa-z0-9]|\s'
 
 
 def detection_tokenizer() -> PreTrainedTokenizerFast:
@@ -69,7 +70,7 @@ def order_numbers(start: UntrainedModel, *, seed: int) -> None:
     numbers = torch.arange(SIZE + 1, dtype=torch.float32)
     angles = torch.pi * numbers[:, None] * torch.arange(1, _NUM_WAVES + 1) / SIZE
     waves = torch.cat([angles.cos(), angles.sin()], dim=1) / _NUM_WAVES**0.5
-    embedding = start.model.get_input_embeddings().weight
+    embedding: Any = start.model.get_input_embeddings().weight  # typed as tensor or module
     mixture = torch.randn(
         2 * _NUM_WAVES, embedding.shape[1], generator=torch.Generator().manual_seed(seed)
     )

@@ -247,7 +247,7 @@ def _match(found: _Collected, num_images: int, num_categories: int) -> list[Matc
         evaluation.params.maxDets = [MAX_BOXES]
         evaluation.evaluate()
     by_category = np.array(evaluation.evalImgs, dtype=object).reshape(num_categories, num_images)
-    return [_matched(images) for images in by_category]
+    return [_matched(list(images)) for images in by_category]
 
 
 def _matched(images: Sequence[Mapping[str, Any] | None]) -> Matched:

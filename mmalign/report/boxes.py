@@ -78,7 +78,8 @@ def boxes_picture(
         axes.set_title(f"{name}\n{reward_text(found)}", fontsize=7)
         axes.set_axis_off()
     figure.tight_layout()
-    figure.savefig(path, **({"format": "png"} if isinstance(path, io.BytesIO) else {}))
+    ending = "png" if isinstance(path, io.BytesIO) else path.suffix.removeprefix(".")
+    figure.savefig(path, format=ending)
     return path
 
 

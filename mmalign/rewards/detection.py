@@ -131,14 +131,23 @@ def coord_sizes(
     return ImageSizes(width, height, *input_size)
 
 
-def written_boxes(gold: Sequence[LabelledBox], sizes: ImageSizes) -> str:
-    """The right answer: JSON of all boxes, to whole numbers of what is asked for."""
+def written_boxes(
+    gold: Sequence[LabelledBox], sizes: ImageSizes, *, label_first: bool = False
+) -> str:
+    """The right answer: JSON of all boxes, to whole numbers of what is asked for.
+
+    Args:
+        gold: In pixels of the picture file, in the order in which they are written.
+        sizes: Of picture and coordinates.
+        label_first: Whether the label stands before its box; Qwen2.5-VL writes it behind.
+    """
     x_factor, y_factor = sizes.input_width / sizes.width, sizes.input_height / sizes.height
     scaled = [scale_box(box, x_factor=x_factor, y_factor=y_factor) for box in gold]
-    return json.dumps(
-        [{"bbox_2d": [round(edge) for edge in box.corners], "label": box.label} for box in scaled],
-        ensure_ascii=False,
-    )
+    items: list[dict[str, Any]] = []
+    for box in scaled:
+        item = {"bbox_2d": [round(edge) for edge in box.corners], "label": box.label}
+        items.append(dict(reversed(item.items())) if label_first else item)
+    return json.dumps(items, ensure_ascii=False)
 
 
 @reward(low=0.0, high=3.0)
@@ -225,7 +234,7 @@ def box_reward(
 
 
 def _sizes(known: Mapping[str, Any], where: str) -> ImageSizes:
-    space = known.get("coord_space")
+    space: Any = known.get("coord_space")
     if space not in COORD_SPACES:
         choice = "; ".join(f"{name}: {meaning}" for name, meaning in COORD_SPACES.items())
         raise RecordError(

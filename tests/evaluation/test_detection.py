@@ -152,10 +152,10 @@ def reference(items: list[Sample], texts: list[str]) -> dict[str, float]:
     from pycocotools.coco import COCO
     from pycocotools.cocoeval import COCOeval
 
-    names = sorted({str(n) for i in items for n in i.metadata["labels"]})  # type: ignore[union-attr]  # a list
+    names = sorted({str(n) for i in items for n in i.metadata["labels"]})
     gold, said = [], []
     for number, (item, text) in enumerate(zip(items, texts, strict=True), start=1):
-        for label, (a, b, c, d) in zip(item.metadata["labels"], item.boxes or (), strict=True):  # type: ignore[arg-type]  # a list
+        for label, (a, b, c, d) in zip(item.metadata["labels"], item.boxes or (), strict=True):
             gold.append((number, names.index(str(label)) + 1, [a, b, c - a, d - b]))
         for one in json.loads(text):
             a, b, c, d = one["bbox_2d"]

@@ -104,6 +104,7 @@ def test_gold_calls_of_the_package_are_right() -> None:
 
 
 @pytest.mark.real
+@pytest.mark.filterwarnings("ignore::SyntaxWarning")  # of a package that it depends on
 def test_reasoning_gym_generates_the_same_questions_again() -> None:
     require_package("reasoning-gym")
     settings = {"max_terms": 2}

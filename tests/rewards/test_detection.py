@@ -8,7 +8,7 @@ import pytest
 from mmalign.errors import RecordError
 from mmalign.records import Sample, user
 from mmalign.rewards.contract import Episode
-from mmalign.rewards.detection import RewardPart, detection_row, vision_r1
+from mmalign.rewards.detection import RewardPart, detection_row, vision_r1, written_boxes
 from mmalign.rewards.episodes import ROLLOUT_REWARDS
 from mmalign.rewards.reward import Reward
 
@@ -148,3 +148,11 @@ def test_gold_boxes_of_another_kind_are_refused() -> None:
         detection_row(sample(boxes=((50.0, 50.0, 20.0, 20.0), BOXES[1])))
     with pytest.raises(RecordError, match="look like shares of its size; give pixels"):
         detection_row(sample(boxes=((0.1, 0.1, 0.2, 0.2), (0.5, 0.5, 0.9, 0.9))))
+
+
+def test_gold_is_written_in_what_is_asked_for_with_the_label_on_either_side() -> None:
+    row = detection_row(sample())
+    assert written_boxes(row.gold, row.sizes) == written(RIGHT)
+    first = written_boxes(row.gold[:1], row.sizes, label_first=True)
+    assert first == '[{"label": "cat", "bbox_2d": [0, 0, 20, 20]}]'
+    assert earned(written_boxes(row.gold, row.sizes, label_first=True)).value == 3.0

@@ -62,7 +62,7 @@ def test_without_gold_only_the_bracket_counts(gold: str | None) -> None:
 
 
 def test_blank_text_earns_0_and_a_note() -> None:
-    assert fast_step_reward(" \n", GOLD) == (0.0, "blank text")
+    assert fast_step_reward(" \n", GOLD)[:2] == (0.0, "blank text")
 
 
 def test_overlap_is_of_the_shorter_text_and_of_sets() -> None:

@@ -34,7 +34,7 @@ from mmalign.training.examples import Encoder
 from mmalign.training.forward import Row
 from mmalign.training.rollout_examples import Group, branch_of, example_of
 
-GROUP_OBJECTIVES = ("grpo", "dr_grpo", "dapo", "gspo", "rloo")
+GROUP_OBJECTIVES = ("grpo", "dr_grpo", "dapo", "gspo")
 
 
 @pytest.fixture(scope="module")
@@ -68,7 +68,6 @@ def test_the_reward_rises(
         lm_dir,
         tmp_path,
         name,
-        settings={"reward_kl_weight": 0.001} if name == "rloo" else {},
         task=rollout_task(num_generations=8, max_completion_length=12),
         max_steps=10,
         per_device_train_batch_size=4,

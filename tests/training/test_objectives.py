@@ -64,7 +64,7 @@ def settings_of(name: str) -> dict[str, object]:
 
 
 OVER_ROLLOUTS = {name for name, entry in OBJECTIVES.items() if entry.unit == "rollout"}
-"""What must rise there is the reward: test_group.py and test_actor_critic.py."""
+"""What they must do is in test_group.py and test_actor_critic.py."""
 
 
 def test_every_objective_has_a_recipe_and_a_claim() -> None:
