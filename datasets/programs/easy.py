@@ -1,9 +1,11 @@
 """Easy tasks in everyday English with hidden tests, for real models that are small."""
 
 from collections.abc import Iterator
+from pathlib import Path
+from string import Template as Text
 from typing import NamedTuple
 
-from mmalign.api import Sample, user
+from mmalign.api import Message, Sample, text_of, user
 
 __all__ = ["read_easy"]
 
@@ -139,10 +141,35 @@ _TASKS = (
         ("1, 4 == 3", "4, 1 == 3", "2, 2 == 0", "-1, 1 == 2"),
     ),
 )
+_SHOWN = (
+    _Task(
+        "triple(n)",
+        "returns the number n multiplied by 3",
+        "3 * n",
+        ("1 == 3", "0 == 0", "-2 == -6"),
+    ),
+    _Task(
+        "second_word(words)",
+        "returns the second item of a list of words",
+        "words[1]",
+        ("['a', 'b'] == 'b'", "['x', 'y', 'z'] == 'y'", "['one', 'two'] == 'two'"),
+    ),
+    _Task(
+        "is_long(text)",
+        "returns True if a text has more than five characters, else False",
+        "len(text) > 5",
+        ("'house' == False", "'houses' == True", "'' == False"),
+    ),
+)
+"""Stand before every question."""
+_TEST_PROMPT = Path(__file__).parent / "easy_test.md"
 
 
 def read_easy(*, num_samples: int | None = None) -> Iterator[Sample]:
     """Twenty functions that a beginner writes in one line, written for this project.
+
+    Before each question stand tests of three further functions, asked for by `easy_test.md`: a
+    small model writes programs when it is only told to write tests.
 
     Args:
         num_samples: Stop after so many.
@@ -150,19 +177,40 @@ def read_easy(*, num_samples: int | None = None) -> Iterator[Sample]:
     Yields:
         Samples with the fields of `read`, of the split `easy`.
     """
+    shown = tuple(message for task in _SHOWN for message in _dialogue(task))
     for task in _TASKS[:num_samples]:
-        name = task.signature.partition("(")[0]
-        cases = (call.rpartition(" == ") for call in task.calls)
         yield Sample(
-            id=f"programs-easy-{name}",
-            messages=(user(f"`{task.signature}` {task.does}."),),
+            id=f"programs-easy-{_name(task)}",
+            messages=(*shown, user(_instruction(task))),
             answer=f"```python\ndef {task.signature}:\n    return {task.returns}\n```",
-            tests=tuple(f"assert {name}({given}) == {result}" for given, _, result in cases),
+            tests=tuple(_asserts(task)),
             metadata={
                 "dataset": "programs",
                 "split": "easy",
                 "question_type": "easy",
-                "entry_point": name,
+                "entry_point": _name(task),
                 "signature": task.signature,
             },
         )
+
+
+def _name(task: _Task) -> str:
+    return task.signature.partition("(")[0]
+
+
+def _instruction(task: _Task) -> str:
+    return f"`{task.signature}` {task.does}."
+
+
+def _asserts(task: _Task) -> Iterator[str]:
+    for call in task.calls:
+        given, _, result = call.rpartition(" == ")
+        yield f"assert {_name(task)}({given}) == {result}"
+
+
+def _dialogue(task: _Task) -> Iterator[Message]:
+    """The prompt for tests, and tests."""
+    asked = Text(_TEST_PROMPT.read_text(encoding="utf-8").strip())
+    yield user(asked.substitute(instruction=_instruction(task), entry_point=_name(task)))
+    tests = "\n".join(_asserts(task))
+    yield text_of(f"```python\n{tests}\n```")

@@ -59,7 +59,7 @@ SELECTION_RULES: Mapping[str, Method] = MappingProxyType({
     "diffusion_dpo_order": Method(
         order_by_label, "diffusion-dpo", "Diffusion-DPO (Wallace et al., 2024)"
     ),
-    "dstc_minimax_pair": Method(minimax_pair, "dstc", "DSTC (Liu et al., 2024)"),
+    "dstc_minimax_pair": Method(minimax_pair, "dstc", "DSTC (Liu et al., 2024)", status="proven"),
     "easy_to_hard_order": Method(easy_to_hard_order, "sdpo", "sDPO (Kim et al., 2024)"),
     "fspo_packing": Method(pack_few_shot, "fspo", "FSPO (Singh et al., 2025)"),
     "icpl_best_and_worst": Method(best_and_worst_run, "icpl", "ICPL (Yu et al., 2024)"),
