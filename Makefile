@@ -71,7 +71,7 @@ bands-model: setup
 	  tokenizer.json tokenizer_config.json chat_template.jinja; do \
 	  cp runs/bands-model-vague/train/$$file datasets/bands/base_model/$$file; done
 
-# Trains datasets/shapes/detector anew: about a quarter of an hour on one core.
+# Trains datasets/shapes/detector, which proof-vision-r1 starts from: about forty minutes on a core.
 detection-model: setup
 	$(RUN) mmalign.datasets.shapes.detection_model runs/detection-model/start
 	$(BIN)/mmalign train configs/shapes_detection_model.yaml

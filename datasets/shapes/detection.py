@@ -34,14 +34,19 @@ PROMPT = (
 
 
 class PicturePlan(NamedTuple):
-    """How the pictures of a split are drawn."""
+    """How the pictures of a split are drawn.
+
+    In most pictures of the base model's split there is one shape: where it is can be learnt from
+    these before it is learnt which of several is meant.
+    """
 
     seed: int
     num_pictures: int
+    num_shapes_odds: tuple[float, ...] = (0.2, 0.2, 0.2, 0.2, 0.2)
 
 
 PICTURES: dict[Split, PicturePlan] = {
-    "sft": PicturePlan(11, 8_000),
+    "sft": PicturePlan(11, 8_000, num_shapes_odds=(0.6, 0.1, 0.1, 0.1, 0.1)),
     "train": PicturePlan(12, 2_000),
     "validation": PicturePlan(13, 150),
     "test": PicturePlan(14, 300),
@@ -80,7 +85,9 @@ def pictures_of(split: Split) -> tuple[Picture, ...]:
     """All pictures of a split; none is in two splits."""
     plan = PICTURES[split]
     return tuple(
-        draw_picture(np.random.default_rng((plan.seed, number)))
+        draw_picture(
+            np.random.default_rng((plan.seed, number)), num_shapes_odds=plan.num_shapes_odds
+        )
         for number in range(plan.num_pictures)
     )
 

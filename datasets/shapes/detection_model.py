@@ -34,7 +34,7 @@ _NUM_WAVES = 16
 _EMBEDDING_STD = 0.08
 """As the text model draws its weights."""
 NAMES = (*COLOURS, *(f" {kind}" for kind in KINDS))
-_PATTERN = r'\{"label": "|", "bbox_2d": \[|\]\}|, |\[|\]|[0-9]+| ?[a-z_0-9]+| ?[^\sa-z0-9]|\s'
+_PATTERN = r'\{"label": "|", "bbox_2d": \[|\]\}|, |\[|\]|[0-9]+| ?[a-z_0-9]+|[^\sa-z0-9]|\s'
 
 
 def detection_tokenizer() -> PreTrainedTokenizerFast:

@@ -31,7 +31,7 @@ from mmalign.rewards.boxes import box_overlaps, parse_boxes, scale_box
 from mmalign.rewards.detection import box_reward, detection_row
 
 FROZEN: dict[Split, str] = {
-    "sft": "fb37f47b9f3e3a994e954da25ac85efc",
+    "sft": "568756e3fcc332385c2b50ef9a9913e2",
     "train": "ad00b26ea98e052aeaef500c2288a28e",
     "validation": "6ac730d05a30d56c93bcc9ebd788316b",
     "test": "7a38fc92cdeb8760911faa6888819555",
@@ -135,3 +135,17 @@ def test_the_tower_learns_what_pictures_show() -> None:
         start, seed=0, steps=8, batch_size=8, draw_frame=picture_frame, words=NAMES
     )
     assert losses[-1] < losses[0]
+
+
+def test_a_chat_about_a_picture_loses_nothing(tmp_path: Path) -> None:
+    tokenizer = detection_tokenizer()
+    (sample,) = read_detection("test", root=tmp_path, num_samples=1)
+    asked = [{"type": "image"}, {"type": "text", "text": sample.question}]
+    chat: Any = [
+        {"role": "user", "content": asked},
+        {"role": "assistant", "content": str(sample.answer)},
+    ]
+    text = tokenizer.apply_chat_template(chat, tokenize=False)
+    ids = tokenizer(text)["input_ids"]
+    assert tokenizer.unk_token_id not in ids
+    assert tokenizer.decode(ids) == text
