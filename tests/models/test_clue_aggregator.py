@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.testing import assert_close
 
 from mmalign.errors import RecordError
@@ -33,6 +33,9 @@ def features(tiny: TinyModel, prompt: EncodedPrompt) -> Tensor:
 def test_question_guides_the_clues() -> None:
     """The medium's own tokens and the global one are the same whatever is asked."""
     tiny = tiny_clue_model()
+    for module in tiny.model.modules():
+        if isinstance(module, nn.MultiheadAttention):
+            module.in_proj_weight.data.mul_(4.0)  # so sharp that the question shows
     clip = tiny_clip(4)
     one, two = (
         features(tiny, encode(tiny, [clip], text)) for text in ("What moves?", "Is it red?")

@@ -164,8 +164,8 @@ def test_workers_that_died_are_replaced() -> None:
     with Sandbox(SandboxConfig(num_workers=1)) as sandbox:
         assert sandbox.run("").passed
         for child in psutil.Process().children(recursive=True):
-            if "worker.py" in " ".join(child.cmdline()):
-                with contextlib.suppress(psutil.NoSuchProcess):
+            with contextlib.suppress(psutil.NoSuchProcess):  # or just about to be none
+                if "worker.py" in " ".join(child.cmdline()):
                     child.kill()
         result = sandbox.run("print('fine')")
         assert result.stdout == "fine\n"
