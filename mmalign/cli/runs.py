@@ -1,6 +1,7 @@
 """The verbs that work through a recipe: run, build, train, eval, plan."""
 
 import json
+import re
 import sys
 from collections.abc import Callable
 from contextlib import redirect_stdout
@@ -99,6 +100,8 @@ def evaluate(
     as_json: AsJson = False,
 ) -> None:
     """Score the policy on the recipe's evaluation set."""
+    if re.fullmatch(r"before|after|checkpoint-\d+", arm) is None:
+        raise typer.BadParameter(f"found --arm {arm}, expected before, after or checkpoint-N")
 
     def work(recipe: "RunConfig", console: Console) -> Any:
         from mmalign.pipeline.evaluating import evaluate_arm

@@ -69,7 +69,7 @@ def test_the_reward_rises(
         tmp_path,
         name,
         task=rollout_task(num_generations=8, max_completion_length=12),
-        max_steps=10,
+        max_steps=30 if lora else 10,
         per_device_train_batch_size=4,
         learning_rate=3e-2 if lora else 1e-2,
         lora=lora,
