@@ -34,7 +34,7 @@ quickstart: setup
 	@echo "Open runs/quickstart/report/index.html"
 
 test: setup
-	$(RUN) pytest
+	$(RUN) pytest -n 2
 
 test-slow: setup
 	$(RUN) pytest -m "slow and not gpu" --timeout 3000
