@@ -71,7 +71,7 @@ bands-model: setup
 	  tokenizer.json tokenizer_config.json chat_template.jinja; do \
 	  cp runs/bands-model-vague/train/$$file datasets/bands/base_model/$$file; done
 
-# Trains datasets/shapes/detector, which proof-vision-r1 starts from: about forty minutes on a core.
+# Trains datasets/shapes/detector, which proof-vision-r1 starts from.
 detection-model: setup
 	$(RUN) mmalign.datasets.shapes.detection_model runs/detection-model/start
 	$(BIN)/mmalign train configs/shapes_detection_model.yaml
@@ -87,7 +87,7 @@ programs-model: setup
 	$(BIN)/mmalign train configs/programs_base_model.yaml
 	$(RUN) mmalign.datasets.programs.model datasets/programs/base_model --trained runs/programs-model/train
 
-# Trains datasets/lookups/base_model anew: about a quarter of an hour on two cores.
+# Trains datasets/lookups/base_model, which proof-otc starts from.
 lookups-model: setup
 	$(RUN) mmalign.datasets.lookups.model runs/lookups-model/start
 	$(BIN)/mmalign train configs/lookups_base_model.yaml
